@@ -1,0 +1,112 @@
+"""The capture layer for Keras, and how a tensor of a Keras model reaches a recorder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tensorstate.capture.recorder import RecordedStates, StateRecorder
+from tensorstate.storage import QUEUE_BYTES, StoreLike
+
+__all__ = ["StateCapture", "check_backend", "emit"]
+
+
+@keras.saving.register_keras_serializable(package="tensorstate")
+class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
+    """A layer that records which activations fire and returns its input unchanged.
+
+    Parameters
+    ----------
+    name : str
+        Name of the capture, unique in its run.
+    disk_path : path, URL or Zarr store, optional
+        Run to record into; captures with the same path share a run. Without it, states are kept in
+        memory. The path is not saved with the model.
+    threshold : float, default 0
+        A neuron fires where its activation is strictly greater.
+    channel_axis : int, default -1
+        Axis of the activations that holds the neurons; axis 0 holds the instances.
+    mode, codec, queue_bytes
+        As for `build_efficiency_model`.
+
+    Raises
+    ------
+    FileExistsError
+        If the path holds a run already, and the mode does not say what to do with it.
+    OSError
+        If the path cannot be written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        disk_path: StoreLike | None = None,
+        threshold: float = 0.0,
+        channel_axis: int = -1,
+        *,
+        mode: str = "x",
+        codec: str = "lz4",
+        queue_bytes: int = QUEUE_BYTES,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("trainable", False)
+        super().__init__(name=name, **kwargs)
+        check_backend()
+        self._states = StateRecorder(
+            name,
+            disk_path,
+            threshold,
+            channel_axis,
+            mode=mode,
+            codec=codec,
+            queue_bytes=queue_bytes,
+        )
+        self._saved = {"threshold": threshold, "channel_axis": channel_axis, "codec": codec}
+        self.supports_masking = True
+        # A host callback cannot be compiled by XLA.
+        self.supports_jit = False
+        self.built = True
+
+    @property
+    def capture_on(self) -> bool:
+        """Whether batches are recorded; takes effect at once, also in a compiled model."""
+        return self._states.capture_on
+
+    @capture_on.setter
+    def capture_on(self, value: bool) -> None:
+        self._states.capture_on = value
+
+    def _recorder(self) -> StateRecorder:
+        return self._states
+
+    def call(self, inputs: Any) -> Any:
+        """Record the inputs and return them."""
+        emit(self._states, inputs)
+        return inputs
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """Return the spec of the inputs; nothing is recorded while a model is built."""
+        return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what the layer is made from, without where it stores."""
+        return {**super().get_config(), **self._saved}
+
+
+def emit(recorder: StateRecorder, tensor: Any) -> None:
+    """Hand a tensor of a running or traced model to a recorder, on the host."""
+    import tensorflow as tf
+
+    # The array given to the callback is the tensor's own memory: packing it is the only pass over
+    # it. Being stateful, the callback runs once for each pass, in the order of the program.
+    tf.numpy_function(recorder.record, [tensor], [], stateful=True)
+
+
+def check_backend() -> None:
+    """Raise NotImplementedError on a Keras backend whose captures are not there yet."""
+    if keras.backend.backend() != "tensorflow":
+        raise NotImplementedError(
+            f"captures run on Keras's tensorflow backend, not on {keras.backend.backend()!r}: "
+            "set KERAS_BACKEND=tensorflow before Keras is imported"
+        )

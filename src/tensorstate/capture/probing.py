@@ -1,0 +1,255 @@
+"""Probes on the layers of a Keras model, in place only while a pass through it is traced.
+
+A probe wraps the ``call`` of a layer object. It acts only inside a pass of the efficiency model
+that put it there (a context variable tells), so that the original model never records, also while
+another thread traces; and it is taken away after the pass, so that the original is unchanged.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import keras
+
+from tensorstate.capture.keras import emit
+from tensorstate.capture.recorder import CaptureOptions, StateRecorder
+from tensorstate.storage import RunWriter, StoreLike
+
+__all__ = ["Taps"]
+
+_SUFFIXES = {"before": "_pre_states", "after": "_states"}
+
+
+class _Site(NamedTuple):
+    """A place where states are captured: a call of a layer, before or after it."""
+
+    layer: keras.layers.Layer
+    occurrence: int
+    moment: str
+
+    @property
+    def key(self) -> tuple[int, int, str]:
+        return id(self.layer), self.occurrence, self.moment
+
+
+@dataclass
+class _Pass:
+    """One pass through the model, while it is traced or run eagerly."""
+
+    taps: Taps
+    graph: Any
+    calls: Counter[int] = field(default_factory=Counter)
+
+
+_current_pass: ContextVar[_Pass | None] = ContextVar("tensorstate_pass", default=None)
+
+
+class Taps:
+    """The captures of an efficiency model, and the layers that they are attached to.
+
+    Parameters
+    ----------
+    layers : sequence of keras.layers.Layer
+        The layers to probe.
+    moments : sequence of {"before", "after"}
+        What to record of each.
+    options : CaptureOptions
+        How states are made and stored.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[keras.layers.Layer],
+        moments: Sequence[str],
+        options: CaptureOptions,
+    ) -> None:
+        self._layers = list(layers)
+        self._ids = {id(layer) for layer in layers}
+        self._moments = moments
+        self._options = options
+        self._writer: RunWriter | None = None
+        self._recorders: dict[tuple[int, int, str], StateRecorder] = {}
+        self._met: dict[tuple[int, int, str], _Site] = {}
+        self._warned = False
+
+    @property
+    def recorders(self) -> list[StateRecorder]:
+        """The captures in the order in which data meets them; last those not met so far."""
+        met = [key for key in self._met if key in self._recorders]
+        return [self._recorders[key] for key in dict.fromkeys([*met, *self._recorders])]
+
+    def open(self, store: StoreLike | None, model: str) -> None:
+        """Open the run and make the captures that are known."""
+        sites = list(self._met.values()) or [
+            _Site(layer, 0, moment) for layer in self._layers for moment in self._moments
+        ]
+        self._writer = self._options.open(store, layers=len(sites), model=model)
+        for site in sites:
+            self._recorder_at(site)
+
+    @contextmanager
+    def probing(self) -> Iterator[None]:
+        """Probe the layers during one pass."""
+        token = _current_pass.set(_Pass(self, _graph()))
+        for layer in self._layers:
+            _install_probe(layer)
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                _remove_probe(layer)
+            _current_pass.reset(token)
+        self._warn_of_layers_not_met()
+
+    def watches(self, layer: keras.layers.Layer) -> bool:
+        """Whether a layer is one of those that are probed."""
+        return id(layer) in self._ids
+
+    def meet(self, site: _Site, tensor: Any) -> None:
+        """Note that a pass reached a place; record what is there once the run is open."""
+        _check_tensor(site, tensor, self._options.channel_axis)
+        if site.key not in self._met:
+            self._met[site.key] = site
+        if self._writer is not None:
+            emit(self._recorder_at(site), tensor)
+
+    def moments(self) -> Sequence[str]:
+        """What is recorded of each layer."""
+        return self._moments
+
+    def _recorder_at(self, site: _Site) -> StateRecorder:
+        if site.key not in self._recorders:
+            assert self._writer is not None
+            self._recorders[site.key] = StateRecorder.in_run(
+                self._unused_name(site.layer.name + _SUFFIXES[site.moment]),
+                self._writer,
+                self._options,
+                source_layer=site.layer.path or site.layer.name,
+            )
+        recorder = self._recorders[site.key]
+        if site.key in self._met:
+            recorder.set_index(list(self._met).index(site.key))
+        return recorder
+
+    def _unused_name(self, name: str) -> str:
+        taken = {recorder.name for recorder in self._recorders.values()}
+        numbered = (f"{name}_{number}" for number in range(1, len(taken) + 2))
+        return next(n for n in (name, *numbered) if n not in taken)
+
+    def _warn_of_layers_not_met(self) -> None:
+        if self._warned or self._writer is None:
+            return
+        self._warned = True
+        names = [r.name for key, r in self._recorders.items() if key not in self._met]
+        if names:
+            warnings.warn(
+                f"the pass through the model did not reach {', '.join(names)}: nothing is recorded "
+                "there unless a later pass does",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+def _check_tensor(site: _Site, tensor: Any, channel_axis: int) -> None:
+    """Raise what keeps a layer from being captured, naming the layer."""
+    import tensorflow as tf
+
+    what = f"the {'input' if site.moment == 'before' else 'output'} of layer {site.layer.name!r}"
+    advice = "exclude the layer, or place a StateCapture by hand"
+    if not isinstance(tensor, tf.Tensor):
+        raise ValueError(f"{what} is a {type(tensor).__name__}, not a tensor: {advice}")
+    if not (tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool):
+        raise ValueError(f"{what} holds {tensor.dtype.name}, not real numbers: {advice}")
+    rank = tensor.shape.rank
+    if rank is not None and (
+        rank < 2 or not -rank <= channel_axis < rank or channel_axis % rank == 0
+    ):
+        raise ValueError(
+            f"{what} has the shape {tuple(tensor.shape)}, without instances on axis 0 and neurons "
+            f"on axis {channel_axis}: {advice}"
+        )
+    if _graph() is not _require_pass().graph:
+        raise ValueError(
+            f"layer {site.layer.name!r} runs in a loop, a branch or a tf.function of its own, "
+            f"where rows would be lost or out of order: attach to the layer that contains it"
+        )
+
+
+def _require_pass() -> _Pass:
+    current = _current_pass.get()
+    assert current is not None
+    return current
+
+
+def _graph() -> Any:
+    """The graph being built, or None when running eagerly."""
+    import tensorflow as tf
+
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+class _Probe:
+    """The wrapped call of one layer, and how many passes need it at the moment."""
+
+    def __init__(self, layer: keras.layers.Layer) -> None:
+        # A quantised layer runs this instead of its call.
+        self.attribute = "quantized_call" if _is_quantised(layer) else "call"
+        self.own = layer.__dict__.get(self.attribute)
+        self.passes = 0
+        layer.__dict__[self.attribute] = _probed(layer, getattr(layer, self.attribute))
+
+    def restore(self, layer: keras.layers.Layer) -> None:
+        if self.own is None:
+            del layer.__dict__[self.attribute]
+        else:
+            layer.__dict__[self.attribute] = self.own
+
+
+_probes: dict[int, _Probe] = {}
+_probes_lock = threading.Lock()
+
+
+def _install_probe(layer: keras.layers.Layer) -> None:
+    with _probes_lock:
+        if id(layer) not in _probes:
+            _probes[id(layer)] = _Probe(layer)
+        _probes[id(layer)].passes += 1
+
+
+def _remove_probe(layer: keras.layers.Layer) -> None:
+    with _probes_lock:
+        probe = _probes[id(layer)]
+        probe.passes -= 1
+        if probe.passes == 0:
+            probe.restore(layer)
+            del _probes[id(layer)]
+
+
+def _is_quantised(layer: keras.layers.Layer) -> bool:
+    return getattr(layer, "quantization_mode", None) is not None
+
+
+def _probed(layer: keras.layers.Layer, call: Callable[..., Any]) -> Callable[..., Any]:
+    def probed_call(*args: Any, **kwargs: Any) -> Any:
+        current = _current_pass.get()
+        if current is None or not current.taps.watches(layer):
+            return call(*args, **kwargs)
+        occurrence = current.calls[id(layer)]
+        current.calls[id(layer)] += 1
+        moments = current.taps.moments()
+        if "before" in moments:
+            first = args[0] if args else next(iter(kwargs.values()))
+            current.taps.meet(_Site(layer, occurrence, "before"), first)
+        outputs = call(*args, **kwargs)
+        if "after" in moments:
+            current.taps.meet(_Site(layer, occurrence, "after"), outputs)
+        return outputs
+
+    return probed_call

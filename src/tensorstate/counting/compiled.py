@@ -1,0 +1,118 @@
+"""Compile kernels with Numba, and keep what was compiled on disk where no race can harm it.
+
+Numba's own cache keeps, for each function, an index and numbered data files, one for each
+signature and processor. Two processes that add different entries at the same moment can leave
+an index that names the other one's code (Numba issues 4807 and 10128). It also looks only at
+the source file of the function itself: a helper that changed in another module goes unnoticed.
+
+Here every directory holds one entry a function, so that processes which meet can only write the
+same bytes under the same name, each atomically:
+
+- the directory's name is a digest of the processor, the versions of Python, Numba and llvmlite,
+  and the source of this package, and
+- a kernel that is used with keys of one word and of two is compiled as two functions, each with
+  a directory of its own, and refuses any further signature.
+
+No lock is needed, which matters for home directories on network file systems. The directories
+are below ``NUMBA_CACHE_DIR`` where it is set, else below the user's cache directory; they may be
+deleted at any time.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding
+import numba
+
+_LOCK = threading.Lock()
+
+
+@functools.cache
+def cache_directory() -> Path:
+    """Return the directory for code compiled by this version for this processor.
+
+    Returns
+    -------
+    pathlib.Path
+        Not necessarily an existing directory.
+    """
+    if numba.config.CACHE_DIR:
+        base = Path(numba.config.CACHE_DIR)
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256()
+    for fact in (
+        platform.python_version(),
+        numba.__version__,
+        llvmlite.__version__,
+        llvmlite.binding.get_host_cpu_name(),
+        llvmlite.binding.get_host_cpu_features().flatten(),
+    ):
+        digest.update(fact.encode() + b"\0")
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(module.read_bytes())
+    return base / "tensorstate" / digest.hexdigest()[:20]
+
+
+class Kernel:
+    """A function of arrays, compiled on its first use for each number of key words.
+
+    Parameters
+    ----------
+    function
+        What to compile. The number of dimensions of its first argument tells the variants
+        apart: keys are (rows,) arrays of one word or (rows, 2) arrays of two. Apart from that
+        its arguments must always have the same types; arrays that are only read are passed
+        through `frozen` for that reason.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._variants: dict[int, Any] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the variant for the first argument, compiling it if this is its first use."""
+        variant = self._variants.get(args[0].ndim)
+        if variant is None:
+            variant = self._compile(args)
+        return variant(*args)
+
+    def _compile(self, args: tuple[Any, ...]) -> Any:
+        dimensions = args[0].ndim
+        with _LOCK:
+            if dimensions not in self._variants:
+                compiled = _cached(self._function, dimensions)
+                compiled.compile(tuple(numba.typeof(arg) for arg in args))
+                compiled.disable_compile()
+                self._variants[dimensions] = compiled
+            return self._variants[dimensions]
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Decorate a function as a `Kernel`."""
+    return Kernel(function)
+
+
+def _cached(function: Callable[..., Any], dimensions: int) -> Any:
+    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    previous = numba.config.CACHE_DIR
+    directory = cache_directory() / f"{dimensions}d"
+    # Numba asks its configuration for the directory while it decorates, and only then.
+    numba.config.CACHE_DIR = str(directory)
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:
+        # No directory can be written: compile in every process rather than fail.
+        return numba.njit(**options)(function)
+    finally:
+        numba.config.CACHE_DIR = previous

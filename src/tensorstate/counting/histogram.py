@@ -1,0 +1,430 @@
+"""The result of counting: distinct keys, their counts and their first rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import StoreLike
+
+from tensorstate.counting.blocks import (
+    Counted,
+    I64Array,
+    canonical_order,
+    merge_pieces,
+    partition,
+    partition_bits,
+)
+from tensorstate.counting.keys import (
+    WIDEST_EXACT,
+    U8Array,
+    U64Array,
+    empty_keys,
+    key_words,
+    words_per_key,
+)
+from tensorstate.metrics import entropy_of_spectrum, spectrum
+
+__all__ = ["StateHistogram"]
+
+FORMAT = 1
+ATTRIBUTE = "tensorstate_histogram"
+CHUNK_ENTRIES = 1 << 18
+
+
+class StateHistogram:
+    """Distinct states with their counts and the first row where each was seen.
+
+    The entries are in no particular order, though always in the same one for the same input;
+    `sorted` gives the canonical order. A histogram does not change.
+
+    Parameters
+    ----------
+    keys : (distinct,) or (distinct, 2) uint64
+        Key words of the distinct states: one word for `width` <= 8, else two. Up to 16 bytes
+        they are the packed state, zero-extended, little-endian; for wider states they are the
+        low and the high word of its XXH3-128 digest.
+    counts : (distinct,) int64
+        How often each state was seen, at least once.
+    first_rows : (distinct,) int64
+        Number of the first row where it was seen.
+    width : int
+        Bytes W of a packed state.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other or the width.
+
+    Examples
+    --------
+    >>> from tensorstate.counting import count_states
+    >>> histogram = count_states(np.array([[7], [0], [7]], np.uint8))
+    >>> histogram
+    <StateHistogram: 2 distinct of 3 states, 1 byte each>
+    >>> histogram.keys.tolist(), histogram.counts.tolist(), histogram.first_rows.tolist()
+    ([0, 7], [1, 2], [1, 0])
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        keys: npt.ArrayLike,
+        counts: npt.ArrayLike,
+        first_rows: npt.ArrayLike,
+        width: int,
+    ) -> None:
+        entries = (
+            np.asarray(keys, np.uint64),
+            np.asarray(counts, np.int64),
+            np.asarray(first_rows, np.int64),
+        )
+        self._set([entries], width)
+
+    @classmethod
+    def from_parts(cls, parts: Sequence[Counted], width: int) -> StateHistogram:
+        """Make a histogram of parts that have no key in common.
+
+        Parameters
+        ----------
+        parts : sequence of (keys, counts, first rows)
+            Arrays as the constructor takes them. They are joined when they are first asked for.
+        width : int
+            Bytes of a packed state.
+
+        Returns
+        -------
+        StateHistogram
+        """
+        histogram = cls.__new__(cls)
+        histogram._set(parts, width)
+        return histogram
+
+    def _set(self, parts: Sequence[Counted], width: int) -> None:
+        if width < 1:
+            raise ValueError(f"packed states have at least one byte, not {width}")
+        words = words_per_key(width)
+        for keys, counts, first_rows in parts:
+            shape = (len(counts),) if words == 1 else (len(counts), 2)
+            if keys.shape != shape or counts.ndim != 1 or first_rows.shape != counts.shape:
+                raise ValueError(
+                    f"keys, counts and first rows of states of {width} bytes have the shapes "
+                    f"{shape}, {shape[:1]} and {shape[:1]}, "
+                    f"not {keys.shape}, {counts.shape} and {first_rows.shape}"
+                )
+        self._width = int(width)
+        self._parts = list(parts)
+
+    def _joined(self) -> Counted:
+        if len(self._parts) != 1:
+            words = words_per_key(self._width)
+            nothing = (empty_keys(0, words), np.empty(0, np.int64), np.empty(0, np.int64))
+            keys, counts, rows = zip(nothing, *self._parts, strict=True)
+            self._parts = [(np.concatenate(keys), np.concatenate(counts), np.concatenate(rows))]
+        return self._parts[0]
+
+    @property
+    def keys(self) -> U64Array:
+        """Key words: (distinct,) uint64 for W <= 8, else (distinct, 2)."""
+        return _read_only(self._joined()[0])
+
+    @property
+    def counts(self) -> I64Array:
+        """How often each state was seen: (distinct,) int64."""
+        return _read_only(self._joined()[1])
+
+    @property
+    def first_rows(self) -> I64Array:
+        """The first row where each state was seen: (distinct,) int64."""
+        return _read_only(self._joined()[2])
+
+    @property
+    def width(self) -> int:
+        """Bytes W of a packed state."""
+        return self._width
+
+    @property
+    def distinct(self) -> int:
+        """How many different states were seen."""
+        return sum(len(counts) for _, counts, _ in self._parts)
+
+    @property
+    def total(self) -> int:
+        """How many states were counted."""
+        return sum(int(counts.sum()) for _, counts, _ in self._parts)
+
+    def __repr__(self) -> str:
+        size = "1 byte" if self._width == 1 else f"{self._width} bytes"
+        return f"<StateHistogram: {self.distinct} distinct of {self.total} states, {size} each>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StateHistogram):
+            return NotImplemented
+        if self._width != other._width or self.distinct != other.distinct:
+            return False
+        mine, theirs = self.sorted()._joined(), other.sorted()._joined()
+        return all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+    def sorted(self) -> StateHistogram:
+        """Return the same histogram in canonical order.
+
+        That is ascending mixed hash of the key (`tensorstate.counting.keys.mixed_hash`), and
+        ascending key words where two hashes are equal.
+
+        Returns
+        -------
+        StateHistogram
+            With arrays of its own.
+        """
+        keys, counts, rows = self._joined()
+        order = canonical_order(keys)
+        return StateHistogram(keys[order], counts[order], rows[order], self._width)
+
+    def spectrum(self) -> tuple[I64Array, I64Array]:
+        """Return how many states were seen exactly c times, for each c that occurs.
+
+        Returns
+        -------
+        times_seen : (n,) int64
+            The counts that occur, ascending.
+        number_of_states : (n,) int64
+            How many states have that count.
+
+        Examples
+        --------
+        >>> from tensorstate.counting import count_states
+        >>> histogram = count_states(np.array([[7], [0], [7], [1]], np.uint8))
+        >>> times_seen, number_of_states = histogram.spectrum()
+        >>> times_seen.tolist(), number_of_states.tolist()
+        ([1, 2], [2, 1])
+        """
+        return spectrum(self._joined()[1])
+
+    def entropy(self, alpha: float = 1, estimator: str = "plugin") -> float:
+        """Return the Renyi entropy of the states in bits.
+
+        Parameters
+        ----------
+        alpha : float
+            Order; 1 for the Shannon entropy.
+        estimator : str
+            As in `tensorstate.metrics.entropy_of_spectrum`.
+
+        Returns
+        -------
+        float
+            Bits.
+        """
+        times_seen, number_of_states = self.spectrum()
+        return float(
+            entropy_of_spectrum(times_seen, number_of_states, alpha=alpha, estimator=estimator)
+        )
+
+    def merge(self, other: StateHistogram) -> StateHistogram:
+        """Return the histogram of the states of both.
+
+        Counts add up, and the smaller first row stands. Row numbers are taken as they are: both
+        histograms should number rows in the same way (see `with_first_rows`).
+
+        Parameters
+        ----------
+        other : StateHistogram
+            Of states of the same width.
+
+        Returns
+        -------
+        StateHistogram
+
+        Raises
+        ------
+        ValueError
+            If the widths differ.
+        """
+        if self._width != other._width:
+            raise ValueError(
+                f"histograms of states of {self._width} and of {other._width} bytes "
+                "cannot be merged: count rows of one width"
+            )
+        bits = partition_bits(self.distinct + other.distinct)
+        pieces = [partition(part, bits) for part in (*self._parts, *other._parts)]
+        return StateHistogram.from_parts([merge_pieces(pieces)] if pieces else [], self._width)
+
+    def with_first_rows(self, first_rows: npt.ArrayLike) -> StateHistogram:
+        """Return the same histogram with other row numbers.
+
+        Parameters
+        ----------
+        first_rows : (distinct,) integers
+            New row numbers, aligned with the present ones.
+
+        Returns
+        -------
+        StateHistogram
+
+        Raises
+        ------
+        ValueError
+            If there is not one for each state.
+        """
+        keys, counts, _ = self._joined()
+        return StateHistogram(keys, counts, first_rows, self._width)
+
+    def packed_states(self, fetch: Callable[[I64Array], npt.ArrayLike] | None = None) -> U8Array:
+        """Return the distinct packed states, aligned with the counts.
+
+        Parameters
+        ----------
+        fetch : callable, optional
+            Needed for states of more than 16 bytes, which the keys do not hold. It is called
+            with ascending row numbers, (distinct,) int64, and returns these rows of what was
+            counted: ``lambda rows: states[rows]`` for NumPy, ``states.oindex.__getitem__`` for
+            Zarr.
+
+        Returns
+        -------
+        (distinct, W) uint8
+
+        Raises
+        ------
+        ValueError
+            If states of more than 16 bytes are asked for without `fetch`, or the rows that it
+            returns are not those that were counted.
+
+        Examples
+        --------
+        >>> from tensorstate.counting import count_states
+        >>> states = np.repeat(np.array([[1], [2], [1]], np.uint8), 20, axis=1)
+        >>> histogram = count_states(states)
+        >>> bool((histogram.packed_states(lambda rows: states[rows])[:, 0] == [1, 2]).all())
+        True
+        """
+        keys, _, first_rows = self._joined()
+        if self._width <= WIDEST_EXACT:
+            as_bytes = keys.astype("<u8", copy=False).reshape(len(keys), -1).view(np.uint8)
+            return np.ascontiguousarray(as_bytes[:, : self._width])
+        if fetch is None:
+            raise ValueError(
+                f"keys of states of {self._width} bytes are digests: pass fetch, a function "
+                "that returns the rows with given numbers of what was counted"
+            )
+        order = np.argsort(first_rows)
+        found = np.asarray(fetch(first_rows[order]))
+        shape = (len(keys), self._width)
+        if found.dtype != np.uint8 or found.shape != shape:
+            raise ValueError(
+                f"fetch returned {found.dtype} of the shape {found.shape} "
+                f"where uint8 of the shape {shape} was asked for"
+            )
+        wrong = np.flatnonzero((key_words(found) != keys[order]).any(axis=1))
+        if len(wrong):
+            row = first_rows[order[wrong[0]]]
+            raise ValueError(
+                f"row {row} does not hold the state that was counted there: "
+                "fetch must read the same rows"
+            )
+        states = np.empty(shape, np.uint8)
+        states[order] = found
+        return states
+
+    def save(self, store: StoreLike | zarr.Group, path: str = "") -> None:
+        """Write the histogram in canonical order to a Zarr group, replacing what is there.
+
+        Equal histograms give equal bytes. Chunks are compressed with LZ4 and carry a CRC-32C
+        checksum. The group's attribute is written last: one that was cut short does not load.
+
+        Parameters
+        ----------
+        store : path, URL, Zarr store or zarr.Group
+            Where to write.
+        path : str
+            Name of the group within the store.
+        """
+        group = zarr.create_group(store=_store_of(store), path=path, overwrite=True)
+        keys, counts, rows = self.sorted()._joined()
+        for name, entries in (("keys", keys), ("counts", counts), ("first_rows", rows)):
+            length = min(max(len(entries), 1), CHUNK_ENTRIES)
+            array = group.create_array(
+                name,
+                shape=entries.shape,
+                dtype=entries.dtype,
+                chunks=(length, *entries.shape[1:]),
+                compressors=[BloscCodec(cname="lz4", shuffle="noshuffle"), Crc32cCodec()],
+                config={"write_empty_chunks": True},
+            )
+            if len(entries):
+                array[...] = entries
+        group.attrs[ATTRIBUTE] = {
+            "format": FORMAT,
+            "width": self._width,
+            "distinct": self.distinct,
+            "total": self.total,
+        }
+
+    @classmethod
+    def load(cls, store: StoreLike | zarr.Group, path: str = "") -> StateHistogram:
+        """Read a histogram that `save` wrote.
+
+        Parameters
+        ----------
+        store : path, URL, Zarr store or zarr.Group
+            Where it was written.
+        path : str
+            Name of the group within the store.
+
+        Returns
+        -------
+        StateHistogram
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no group.
+        ValueError
+            If the group is not a complete histogram of a known format, or a chunk fails its
+            checksum.
+
+        Examples
+        --------
+        >>> histogram = StateHistogram([3, 4], [10, 1], [0, 7], width=1)
+        >>> store = {}
+        >>> histogram.save(store)
+        >>> StateHistogram.load(store) == histogram
+        True
+        """
+        group = zarr.open_group(_store_of(store), path=path, mode="r")
+        facts = group.attrs.get(ATTRIBUTE)
+        if not isinstance(facts, dict):
+            raise ValueError(f"{group.store_path} does not hold a complete histogram: count again")
+        if facts["format"] != FORMAT:
+            raise ValueError(
+                f"{group.store_path} holds a histogram of format {facts['format']}, "
+                f"and this version reads format {FORMAT}: update tensorstate"
+            )
+        read = {}
+        for name in ("keys", "counts", "first_rows"):
+            try:
+                read[name] = np.asarray(group[name][...])  # type: ignore[index]
+            except (ValueError, RuntimeError) as error:
+                raise ValueError(f"{group.store_path}/{name} is damaged: {error}") from error
+        histogram = cls(**read, width=int(facts["width"]))
+        if histogram.distinct != facts["distinct"] or histogram.total != facts["total"]:
+            raise ValueError(
+                f"{group.store_path} is damaged: it should hold {facts['distinct']} distinct of "
+                f"{facts['total']} states, not {histogram.distinct} of {histogram.total}"
+            )
+        return histogram
+
+
+def _store_of(store: StoreLike | zarr.Group) -> Any:
+    return store.store_path if isinstance(store, zarr.Group) else store
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,164 @@
+"""Hash tables, and direct addressing, for states that come back often.
+
+A table is one array, so that a look-up touches one cache line: (slots, 2) uint64 for keys of one
+word and (slots, 4) for keys of two. A slot is the key, followed by one word with the count in
+its low half and the first row in its high half (and by a spare word after keys of two). A count
+of 0 marks a free slot. Collisions go to the next slot.
+
+Rows are looked up 64 at a time: the slots of all are prefetched before the first is read, so
+that cache misses overlap.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+
+from tensorstate.counting.compiled import kernel
+from tensorstate.counting.intrinsics import prefetch
+from tensorstate.counting.keys import U64Array, copy_key, hash_at, same_key
+
+AHEAD = 64
+"""Rows that are prefetched together."""
+
+# The slot is taken from all bits of the hash, not from its top bits: those are alike for all
+# keys of a partition, and may be alike for an unlucky input.
+SLOT_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
+
+COLLISIONS_PER_KEY = 8
+"""So many steps to a further slot, for each key, tell that keys collide by more than chance."""
+
+_FREE = np.uint64(0)
+_ONE = np.uint64(1)
+_ROW_SHIFT = np.uint64(32)
+_COUNT_MASK = np.uint64(0xFFFFFFFF)
+
+
+def new_table(bits: int, words: int) -> U64Array:
+    """Return an empty table of ``2**bits`` slots for keys of `words` words."""
+    return np.zeros((1 << bits, 2 * words), np.uint64)
+
+
+@register_jitable(inline="always")
+def is_full(slots: int, taken: int) -> bool:
+    """Whether a table may pass half of its slots with the next batch of rows."""
+    return 2 * (taken + AHEAD) > slots
+
+
+@kernel
+def insert(keys: Any, table: Any, bits: int, distinct: int, first_row: int) -> Any:
+    """Count keys in a table until they end or the table is full.
+
+    Parameters
+    ----------
+    keys : (n,) or (n, 2) uint64
+        Keys of rows first_row, first_row + 1, ...; row numbers are below 2**32.
+    table : (2**bits, 2) or (2**bits, 4) uint64
+        Changed in place.
+    bits, distinct : int
+        Size of the table, and how many of its slots are taken.
+    first_row : int
+        Row number of the first key.
+
+    Returns
+    -------
+    distinct, used : int
+        Slots that are taken now, and how many keys were counted: fewer than n if the table is
+        full, or if it is not, but too many keys collide.
+    """
+    info = keys.ndim
+    mask = (_ONE << np.uint64(bits)) - _ONE
+    shift = np.uint64(64 - bits)
+    slots = np.empty(AHEAD, np.uint64)
+    used = 0
+    patience = COLLISIONS_PER_KEY * (len(keys) + 1024)
+    while used < len(keys) and not is_full(len(table), distinct) and patience > 0:
+        batch = min(AHEAD, len(keys) - used)
+        for q in range(batch):
+            slot = (hash_at(keys, used + q) * SLOT_MULTIPLIER) >> shift
+            slots[q] = slot
+            prefetch(table, np.intp(slot))
+        for q in range(batch):
+            slot = slots[q]
+            while True:
+                seen = table[slot, info]
+                if seen == _FREE:
+                    copy_key(keys, used + q, table, slot)
+                    table[slot, info] = np.uint64(first_row + used + q) << _ROW_SHIFT | _ONE
+                    distinct += 1
+                    break
+                if same_key(keys, used + q, table, slot):
+                    table[slot, info] = seen + _ONE
+                    break
+                slot = (slot + _ONE) & mask
+                patience -= 1
+        used += batch
+    return distinct, used
+
+
+@kernel
+def unload(keys: Any, counts: Any, rows: Any, table: Any) -> None:
+    """Write the taken slots of a table, in their order, to dense arrays.
+
+    Parameters
+    ----------
+    keys : (distinct,) or (distinct, 2) uint64
+        Filled, as are `counts` and `rows`.
+    counts, rows : (distinct,) int64
+        How often, and in which row first.
+    table : (slots, 2) or (slots, 4) uint64
+        As `insert` left it.
+    """
+    info = keys.ndim
+    place = 0
+    for slot in range(len(table)):
+        seen = table[slot, info]
+        if seen != _FREE:
+            copy_key(table, slot, keys, place)
+            counts[place] = np.int64(seen & _COUNT_MASK)
+            rows[place] = np.int64(seen >> _ROW_SHIFT)
+            place += 1
+
+
+@kernel
+def reload(keys: Any, counts: Any, rows: Any, table: Any, bits: int) -> None:
+    """Write what `unload` gave into a larger empty table of ``2**bits`` slots."""
+    info = keys.ndim
+    mask = (_ONE << np.uint64(bits)) - _ONE
+    shift = np.uint64(64 - bits)
+    slots = np.empty(AHEAD, np.uint64)
+    for start in range(0, len(keys), AHEAD):
+        batch = min(AHEAD, len(keys) - start)
+        for q in range(batch):
+            slot = (hash_at(keys, start + q) * SLOT_MULTIPLIER) >> shift
+            slots[q] = slot
+            prefetch(table, np.intp(slot))
+        for q in range(batch):
+            i = start + q
+            slot = slots[q]
+            while table[slot, info] != _FREE:
+                slot = (slot + _ONE) & mask
+            copy_key(keys, i, table, slot)
+            table[slot, info] = np.uint64(rows[i]) << _ROW_SHIFT | np.uint64(counts[i])
+
+
+@kernel
+def address(keys: Any, counts: Any, rows: Any, first_row: int) -> None:
+    """Count keys that are small integers in an array with a place for each.
+
+    Parameters
+    ----------
+    keys : (n,) uint64
+        Keys below the length of `counts`, of rows first_row, first_row + 1, ...
+    counts, rows : (2**(8 * W),) int64
+        Changed in place: the counts, and the first rows where the count is not 0.
+    first_row : int
+        Row number of the first key.
+    """
+    for i in range(len(keys)):
+        key = keys[i]
+        if counts[key] == 0:
+            rows[key] = first_row + i
+        counts[key] += 1

@@ -1,0 +1,206 @@
+"""What may be counted, and how it is cut into blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import numpy as np
+import zarr
+
+from tensorstate.counting.keys import U8Array
+
+__all__ = ["Block", "Span", "cut", "read"]
+
+BLOCK_ROWS = 1 << 21
+BLOCK_BYTES = 32 << 20
+MOST_BLOCKS = 1024
+READ_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows from `start` up to `stop` of something that gives rows when it is sliced.
+
+    Attributes
+    ----------
+    source
+        An array, a part reader, or a delayed array that is one when the task runs.
+    start, stop : int
+        Row numbers in the source.
+    step : int
+        How many rows are read at once: whole chunks, where the source has chunks.
+    """
+
+    source: Any
+    start: int
+    stop: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows for one task.
+
+    Attributes
+    ----------
+    spans : tuple of Span
+        Where the rows are.
+    first_row : int
+        Number of the first row in all that is counted.
+    """
+
+    spans: tuple[Span, ...]
+    first_row: int
+
+
+def cut(states: Any, *, in_process: bool) -> tuple[list[Block], int, int]:
+    """Check what is to be counted and cut it into blocks.
+
+    The blocks depend on the input and its chunks alone.
+
+    Parameters
+    ----------
+    states
+        A (rows, W) uint8 array or a sequence of them, as `count_states` takes them.
+    in_process : bool
+        Whether tasks run in this process, and may read what only this process has.
+
+    Returns
+    -------
+    blocks : list of Block
+        In the order of the rows.
+    rows : int
+        How many rows there are.
+    width : int
+        Bytes W of a row.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `count_states` raises them.
+    """
+    several = isinstance(states, (list, tuple))
+    arrays = list(states) if several else [states]
+    if not arrays:
+        raise ValueError("there is nothing to count: the list of arrays is empty")
+    for position, array in enumerate(arrays):
+        _check(array, f"states[{position}]" if several else "states")
+    widths = [int(array.shape[1]) for array in arrays]
+    for position, width in enumerate(widths):
+        if width != widths[0]:
+            raise ValueError(
+                f"states[{position}] has rows of {width} bytes and states[0] of {widths[0]}: "
+                "count layers of different widths one by one"
+            )
+    rows = sum(int(array.shape[0]) for array in arrays)
+    most = max(min(BLOCK_ROWS, BLOCK_BYTES // widths[0]), -(-rows // MOST_BLOCKS), 1)
+    spans = (span for array in arrays for span in _spans(array, most, in_process))
+    return _join(spans, most), rows, widths[0]
+
+
+def read(block: Block, width: int) -> Iterator[U8Array]:
+    """Read the rows of a block, a few chunks at a time.
+
+    Parameters
+    ----------
+    block : Block
+        What to read.
+    width : int
+        Bytes of a row.
+
+    Yields
+    ------
+    (n, width) uint8
+
+    Raises
+    ------
+    ValueError
+        If a source gives something else than the rows that it claimed to have.
+    """
+    for span in block.spans:
+        for start in range(span.start, span.stop, span.step):
+            stop = min(start + span.step, span.stop)
+            rows = np.asarray(span.source[start:stop])
+            if rows.shape != (stop - start, width) or rows.dtype != np.uint8:
+                raise ValueError(
+                    f"rows {start} to {stop} of {type(span.source).__name__} came back as "
+                    f"{rows.dtype} of the shape {rows.shape}, "
+                    f"not as uint8 of the shape {(stop - start, width)}"
+                )
+            yield rows
+
+
+def _check(array: Any, name: str) -> None:
+    shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+    if shape is None or dtype is None:
+        raise TypeError(
+            f"{name} is a {type(array).__name__}, not an array: "
+            "pass packed states as a NumPy, Zarr or Dask array of uint8"
+        )
+    if dtype != np.uint8:
+        raise TypeError(
+            f"{name} has the type {dtype}, not uint8: pack activations with compress_states first"
+        )
+    if len(shape) != 2:
+        raise ValueError(f"{name} has the shape {tuple(shape)}, not (rows, bytes of a state)")
+    if any(length != length for length in shape):
+        raise ValueError(
+            f"{name} is a Dask array with chunks of unknown sizes: "
+            "call compute_chunk_sizes() on it first"
+        )
+    if shape[1] == 0:
+        raise ValueError(f"{name} has rows of zero bytes: a state has at least one neuron")
+
+
+def _spans(array: Any, most: int, in_process: bool) -> Iterator[Span]:
+    """Cut one array into spans of whole chunks, of about `most` rows or one chunk."""
+    rows, width = (int(length) for length in array.shape)
+    if dask.is_dask_collection(array):
+        whole_rows = array.rechunk({1: -1})
+        chunks = whole_rows.to_delayed(optimize_graph=True)[:, 0]
+        for chunk, length in zip(chunks, whole_rows.chunks[0], strict=True):
+            yield Span(chunk, 0, length, max(length, 1))
+        return
+    if isinstance(array, zarr.Array) and not in_process and _in_memory(array):
+        array = array[...]
+    step = _rows_per_chunk(array)
+    length = max(most // step, 1) * step
+    at_once = max(READ_BYTES // (step * width), 1) * step
+    for start in range(0, rows, length):
+        stop = min(start + length, rows)
+        if isinstance(array, np.ndarray):
+            yield Span(array[start:stop], 0, stop - start, length)
+        else:
+            yield Span(array, start, stop, at_once)
+
+
+def _rows_per_chunk(array: Any) -> int:
+    """Return how many rows are best read together."""
+    chunks = getattr(array, "shards", None) or getattr(array, "chunks", None)
+    return max(int(chunks[0]), 1) if chunks else 1
+
+
+def _in_memory(array: zarr.Array[Any]) -> bool:
+    return isinstance(array.store, zarr.storage.MemoryStore)
+
+
+def _join(spans: Iterator[Span], most: int) -> list[Block]:
+    """Join small spans that follow each other into blocks of at most `most` rows."""
+    blocks: list[Block] = []
+    held: list[Span] = []
+    first_row = held_rows = 0
+    for span in spans:
+        rows = span.stop - span.start
+        if held and held_rows + rows > most:
+            blocks.append(Block(tuple(held), first_row))
+            first_row += held_rows
+            held, held_rows = [], 0
+        if rows:
+            held.append(span)
+            held_rows += rows
+    if held:
+        blocks.append(Block(tuple(held), first_row))
+    return blocks

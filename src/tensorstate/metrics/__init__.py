@@ -1,0 +1,19 @@
+"""Pure functions of counts: entropy, efficiency and the artificial intelligence quotient."""
+
+from tensorstate.metrics.efficiency import aIQ, efficiency, network_efficiency
+from tensorstate.metrics.entropies import (
+    check_entropy_options,
+    entropy,
+    entropy_of_spectrum,
+    spectrum,
+)
+
+__all__ = [
+    "aIQ",
+    "check_entropy_options",
+    "efficiency",
+    "entropy",
+    "entropy_of_spectrum",
+    "network_efficiency",
+    "spectrum",
+]

@@ -1,0 +1,133 @@
+"""Neural efficiency and the artificial intelligence quotient of Schaub and Hotaling.
+
+Formulas: N. Schaub and N. Hotaling, "Assessing Intelligence in Artificial Neural Networks",
+arXiv 2006.02909 (2020), and Appl. Sci. 2023, 13(18), 10286.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+__all__ = ["aIQ", "efficiency", "network_efficiency"]
+
+
+class _Layer(Protocol):
+    name: str
+
+    def efficiency(self) -> float: ...
+
+
+class _Model(Protocol):
+    @property
+    def efficiency_layers(self) -> Iterable[_Layer]: ...
+
+
+def efficiency(entropy_bits: float, max_entropy_bits: float) -> float:
+    """Neural efficiency: the share of a layer's capacity that its states use.
+
+    Parameters
+    ----------
+    entropy_bits : float
+        Entropy of the layer's states, in bits.
+    max_entropy_bits : float
+        The most it could be, in bits: the number of neurons.
+
+    Returns
+    -------
+    float
+        ``entropy_bits / max_entropy_bits``, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If the maximum is not positive.
+
+    Examples
+    --------
+    >>> efficiency(5.0, 20)
+    0.25
+    """
+    if not max_entropy_bits > 0:
+        raise ValueError(f"the maximum entropy is positive, not {max_entropy_bits} bits")
+    return entropy_bits / max_entropy_bits
+
+
+def network_efficiency(
+    source: _Model | Mapping[str, _Layer] | Iterable[_Layer] | Iterable[float],
+) -> float:
+    """Geometric mean of the efficiencies of a network's layers.
+
+    Parameters
+    ----------
+    source : model, run or iterable of float
+        A model from `build_efficiency_model`, an opened run, or layer efficiencies (0 to 1) or
+        captures.
+
+    Returns
+    -------
+    float
+        Network efficiency, 0 to 1; 0 if one layer's efficiency is 0.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer, a layer has no states, or an efficiency is not within 0 to 1.
+
+    Examples
+    --------
+    >>> round(network_efficiency([0.25, 0.64]), 12)
+    0.4
+    """
+    layers = getattr(source, "efficiency_layers", source)
+    if isinstance(layers, Mapping):
+        layers = layers.values()
+    values = [float(e.efficiency() if hasattr(e, "efficiency") else e) for e in layers]
+    if not values:
+        raise ValueError("a network efficiency needs at least one layer")
+    for value in values:
+        # A unit in the last place above 1 is rounding, not a mistake.
+        if not 0 <= value <= 1 + 1e-12:
+            raise ValueError(f"an efficiency lies within 0 to 1, but one is {value}")
+    if min(values) == 0:
+        return 0.0
+    return math.exp(math.fsum(math.log(value) for value in values) / len(values))
+
+
+def aIQ(network_efficiency: float, accuracy: float, weight: float) -> float:  # noqa: N802
+    """Artificial intelligence quotient: accuracy and network efficiency in one number.
+
+    ``aIQ = (accuracy**weight * network_efficiency) ** (1 / (weight + 1))``
+
+    Parameters
+    ----------
+    network_efficiency : float
+        Network efficiency, 0 to 1.
+    accuracy : float
+        Accuracy of the network, 0 to 1.
+    weight : float
+        How much more accuracy counts than efficiency (the papers' beta), above 0.
+
+    Returns
+    -------
+    float
+        The quotient, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If the weight is not positive and finite, or one of the others is not within 0 to 1.
+
+    Examples
+    --------
+    >>> round(aIQ(0.25, 1.0, 1), 12)
+    0.5
+    """
+    if not (weight > 0 and math.isfinite(weight)):
+        raise ValueError(f"the weight of an aIQ is a finite number above 0, not {weight}")
+    if not 0 <= accuracy <= 1:
+        raise ValueError(f"an accuracy lies within 0 to 1, not {accuracy}")
+    if not 0 <= network_efficiency <= 1 + 1e-12:
+        raise ValueError(f"a network efficiency lies within 0 to 1, not {network_efficiency}")
+    return float((accuracy**weight * network_efficiency) ** (1 / (weight + 1)))

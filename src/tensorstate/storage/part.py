@@ -1,0 +1,194 @@
+"""The states of one writer: whole chunks in, committed rows out."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
+
+__all__ = ["DamagedChunkError", "PartReader", "PartWriter"]
+
+# More rows than any part will have, so that a chunk can be written before the shape covers it.
+_ENDLESS = 1 << 48
+
+
+class DamagedChunkError(OSError):
+    """A chunk under the committed rows is missing or does not pass its checksum."""
+
+
+class PartWriter:
+    """Appends packed states to an array, in whole chunks, committing whole instances.
+
+    The commit order is chunk, then shape, then ``rows``: a reader that trusts ``rows`` sees only
+    what was written, whenever the writer is killed.
+
+    Parameters
+    ----------
+    array : zarr.Array of uint8, shape (rows, W)
+        The part's states.
+    where : str
+        Names run, layer and part in an error.
+    positions : int
+        Rows of one instance.
+    rows : int, default 0
+        Rows to go on after; what the array holds past them is dropped.
+    """
+
+    def __init__(self, array: zarr.Array[Any], where: str, positions: int, rows: int = 0) -> None:
+        self._array = array
+        self._where = where
+        self._positions = positions
+        self._chunk_rows = array.chunks[0]
+        self._endless = _beyond_shape(array)
+        self._start = 0
+        self._fill = 0
+        self._written = 0
+        self._buffer: NDArray[np.uint8] | None = None
+        self.committed = 0
+        self._truncate(rows)
+
+    def append(self, rows: NDArray[np.uint8]) -> None:
+        """Take rows (n, W); write the chunks that are full."""
+        taken = 0
+        while taken < len(rows):
+            if self._buffer is None:
+                self._buffer = np.zeros(self._array.chunks, np.uint8)
+            n = min(len(rows) - taken, self._chunk_rows - self._fill)
+            self._buffer[self._fill : self._fill + n] = rows[taken : taken + n]
+            self._fill += n
+            taken += n
+            if self._fill == self._chunk_rows:
+                self._write_chunk()
+                self._start += self._chunk_rows
+                self._fill = 0
+                self._buffer[:] = 0
+
+    def flush(self) -> None:
+        """Write and commit the partial chunk, padded with zeros; the next flush rewrites it."""
+        if self._start + self._fill > self._written:
+            self._write_chunk()
+
+    def reset(self) -> None:
+        """Drop every row, as if nothing had been appended."""
+        self._buffer = None
+        self._truncate(0)
+        self._array.attrs["uuid"] = str(uuid.uuid4())
+
+    def _write_chunk(self) -> None:
+        self._endless[self._start : self._start + self._chunk_rows] = self._buffer
+        self._written = self._start + self._fill
+        whole = self._written - self._written % self._positions
+        if whole > self.committed:
+            self._array.resize((whole, self._array.shape[1]))
+            self._array.attrs["rows"] = whole
+            self.committed = whole
+
+    def _truncate(self, rows: int) -> None:
+        stored = PartReader(self._array, self._where)
+        if rows > len(stored):
+            raise ValueError(
+                f"{self._where} has {len(stored)} committed rows, but the run says {rows}: "
+                "its metadata is damaged"
+            )
+        self._start = rows - rows % self._chunk_rows
+        self._fill = rows - self._start
+        if self._fill:
+            self._buffer = np.zeros(self._array.chunks, np.uint8)
+            self._buffer[: self._fill] = stored[self._start : rows]
+        # In the reverse order of a commit, and only what changes.
+        if rows < len(stored):
+            self._array.attrs["rows"] = rows
+        if rows < self._array.shape[0]:
+            self._array.resize((rows, self._array.shape[1]))
+        self.committed = self._written = rows
+
+
+class PartReader:
+    """The committed rows of a part, as an array that is read when it is sliced.
+
+    Parameters
+    ----------
+    array : zarr.Array of uint8, shape (at least rows, W)
+        The part's states.
+    where : str
+        Names run, layer and part in an error.
+
+    Raises
+    ------
+    DamagedChunkError
+        When rows are read whose chunk is missing or damaged: zeros are never made up.
+    """
+
+    def __init__(self, array: zarr.Array[Any], where: str) -> None:
+        self._array = array
+        self._where = where
+        rows = array.attrs.get("rows")
+        if array.ndim != 2 or array.dtype != np.uint8:
+            raise ValueError(
+                f"{where} holds {array.dtype} of shape {array.shape}, not (rows, W) uint8"
+            )
+        if not isinstance(rows, int) or not 0 <= rows <= array.shape[0]:
+            raise ValueError(
+                f"{where} says that {rows} rows are committed, but has {array.shape[0]}: "
+                "its metadata is damaged"
+            )
+        self.shape = (rows, array.shape[1])
+
+    dtype = np.dtype(np.uint8)
+    ndim = 2
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Rows and bytes of a chunk."""
+        return self._array.chunks
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the rows live in this process only."""
+        return isinstance(self._array.store, MemoryStore)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise ValueError(f"a part is read in slices of step 1, not {step}")
+        if stop <= start:
+            return np.empty((0, self.shape[1]), np.uint8)
+        first, last = start // self.chunks[0], (stop - 1) // self.chunks[0]
+        for chunk in range(first, last + 1):
+            self._check_exists(chunk)
+        try:
+            return np.asarray(self._array[start:stop])
+        except (ValueError, RuntimeError) as error:
+            raise DamagedChunkError(
+                f"{self._where}, chunks {first} to {last} (rows {start} to {stop - 1}): "
+                f"{error}; what was stored there is lost"
+            ) from error
+
+    def _check_exists(self, chunk: int) -> None:
+        # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
+        key = self._array.metadata.encode_chunk_key((chunk, 0))
+        if not sync((self._array.store_path / key).exists()):
+            raise DamagedChunkError(
+                f"{self._where}, chunk {chunk} (rows from {chunk * self.chunks[0]}) is missing "
+                f"from the store ({key}); what was stored there is lost"
+            )
+
+
+def _beyond_shape(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return the same array with room for every row, so that a chunk is stored before the shape."""
+    inner = array.async_array
+    return zarr.Array(
+        zarr.AsyncArray(
+            metadata=inner.metadata.update_shape((_ENDLESS, array.shape[1])),
+            store_path=inner.store_path,
+            config=inner.config,
+        )
+    )
