@@ -72,9 +72,9 @@ def structured(name: str, rows: int, width: int) -> U8Array:
     elif name == "counter in the high bytes":
         out[:, width - used :] = counter[:, :used]
     elif name == "sorted":
-        out[:, :used] = np.sort(rng.integers(0, rows, rows)).astype(np.uint64)[:, None].view(
-            np.uint8
-        )[:, :used]
+        out[:, :used] = (
+            np.sort(rng.integers(0, rows, rows)).astype(np.uint64)[:, None].view(np.uint8)[:, :used]
+        )
     elif name == "one bit set":
         bit = number.astype(np.int64) % (8 * width)
         out[number.astype(np.int64), bit // 8] = 1 << (bit % 8)

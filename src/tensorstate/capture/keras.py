@@ -82,8 +82,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
 
     def call(self, inputs: Any) -> Any:
         """Record the inputs and return them."""
-        emit(self._states, inputs)
-        return inputs
+        return emit(self._states, inputs)
 
     def compute_output_spec(self, inputs: Any) -> Any:
         """Return the spec of the inputs; nothing is recorded while a model is built."""
@@ -94,13 +93,25 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         return {**super().get_config(), **self._saved}
 
 
-def emit(recorder: StateRecorder, tensor: Any) -> None:
-    """Hand a tensor of a running or traced model to a recorder, on the host."""
+def emit(recorder: StateRecorder, tensor: Any) -> Any:
+    """Record a tensor of a running or traced model on the host, and return its equal to go on with.
+
+    The callback gets the tensor's own memory, and packing is the only pass over it. What follows
+    in the model waits for the callback: the memory is free again then, and TensorFlow computes the
+    next layer in place instead of taking fresh pages for every batch.
+    """
     import tensorflow as tf
 
-    # The array given to the callback is the tensor's own memory: packing it is the only pass over
-    # it. Being stateful, the callback runs once for each pass, in the order of the program.
-    tf.numpy_function(recorder.record, [tensor], [], stateful=True)
+    # Being stateful, the callback runs once in every pass, in the order of the program.
+    recorded = tf.numpy_function(recorder.record, [tensor], [], stateful=True)
+    if tf.executing_eagerly():
+        return tensor
+    with tf.control_dependencies([recorded]):
+        same = tf.identity(tensor)
+    mask = getattr(tensor, "_keras_mask", None)
+    if mask is not None:
+        same._keras_mask = mask
+    return same
 
 
 def check_backend() -> None:

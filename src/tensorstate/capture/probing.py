@@ -72,7 +72,7 @@ class Taps:
     ) -> None:
         self._layers = list(layers)
         self._ids = {id(layer) for layer in layers}
-        self._moments = moments
+        self.moments = moments
         self._options = options
         self._writer: RunWriter | None = None
         self._recorders: dict[tuple[int, int, str], StateRecorder] = {}
@@ -88,7 +88,7 @@ class Taps:
     def open(self, store: StoreLike | None, model: str) -> None:
         """Open the run and make the captures that are known."""
         sites = list(self._met.values()) or [
-            _Site(layer, 0, moment) for layer in self._layers for moment in self._moments
+            _Site(layer, 0, moment) for layer in self._layers for moment in self.moments
         ]
         self._writer = self._options.open(store, layers=len(sites), model=model)
         for site in sites:
@@ -112,17 +112,13 @@ class Taps:
         """Whether a layer is one of those that are probed."""
         return id(layer) in self._ids
 
-    def meet(self, site: _Site, tensor: Any) -> None:
-        """Note that a pass reached a place; record what is there once the run is open."""
+    def meet(self, site: _Site, tensor: Any) -> Any:
+        """Note that a pass reached a place, record what is there, and return it to go on with."""
         _check_tensor(site, tensor, self._options.channel_axis)
         if site.key not in self._met:
             self._met[site.key] = site
-        if self._writer is not None:
-            emit(self._recorder_at(site), tensor)
-
-    def moments(self) -> Sequence[str]:
-        """What is recorded of each layer."""
-        return self._moments
+        # Before the run is open, a pass only finds the places.
+        return tensor if self._writer is None else emit(self._recorder_at(site), tensor)
 
     def _recorder_at(self, site: _Site) -> StateRecorder:
         if site.key not in self._recorders:
@@ -189,7 +185,7 @@ def _require_pass() -> _Pass:
 
 
 def _graph() -> Any:
-    """The graph being built, or None when running eagerly."""
+    """Return the graph being built, or None when running eagerly."""
     import tensorflow as tf
 
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
@@ -243,13 +239,15 @@ def _probed(layer: keras.layers.Layer, call: Callable[..., Any]) -> Callable[...
             return call(*args, **kwargs)
         occurrence = current.calls[id(layer)]
         current.calls[id(layer)] += 1
-        moments = current.taps.moments()
-        if "before" in moments:
-            first = args[0] if args else next(iter(kwargs.values()))
-            current.taps.meet(_Site(layer, occurrence, "before"), first)
+        moments = current.taps.moments
+        if "before" in moments and args:
+            args = (current.taps.meet(_Site(layer, occurrence, "before"), args[0]), *args[1:])
+        elif "before" in moments:
+            first = next(iter(kwargs))
+            kwargs[first] = current.taps.meet(_Site(layer, occurrence, "before"), kwargs[first])
         outputs = call(*args, **kwargs)
         if "after" in moments:
-            current.taps.meet(_Site(layer, occurrence, "after"), outputs)
+            return current.taps.meet(_Site(layer, occurrence, "after"), outputs)
         return outputs
 
     return probed_call

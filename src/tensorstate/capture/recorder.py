@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -231,10 +232,10 @@ class StateRecorder(RecordedStates):
                 f"capture {self.name!r} needs instances on axis 0 and neurons on axis {axis}, "
                 f"but got an array of shape {batch.shape}"
             )
-        return np.moveaxis(batch, axis, -1)
+        return batch if axis % batch.ndim == batch.ndim - 1 else np.moveaxis(batch, axis, -1)
 
     def _check_shape(self, batch: NDArray[Any]) -> None:
-        neurons, positions = batch.shape[-1], int(np.prod(batch.shape[1:-1]))
+        neurons, positions = batch.shape[-1], math.prod(batch.shape[1:-1])
         if self._info is None:
             if neurons == 0 or positions == 0:
                 raise ValueError(
@@ -262,7 +263,7 @@ class StateRecorder(RecordedStates):
     def _record_pieces(self, batch: NDArray[Any]) -> None:
         """Pack and hand over, in pieces that the queue has room for."""
         width = packed_width(batch.shape[-1])
-        rows_of_instance = int(np.prod(batch.shape[1:-1]))
+        rows_of_instance = math.prod(batch.shape[1:-1])
         step = max(1, self._writer.piece_bytes // (width * rows_of_instance))
         nans = 0
         for start in range(0, len(batch), step):
@@ -328,7 +329,7 @@ def _shared_run(store: StoreLike | None, options: CaptureOptions) -> RunWriter:
     return writer
 
 
-_shared_runs: WeakValueDictionary[Hashable, RunWriter] = WeakValueDictionary()
+_shared_runs: WeakValueDictionary[str, RunWriter] = WeakValueDictionary()
 _shared_lock = threading.Lock()
 
 

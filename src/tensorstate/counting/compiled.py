@@ -24,6 +24,7 @@ import functools
 import hashlib
 import os
 import platform
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -105,14 +106,17 @@ def kernel(function: Callable[..., Any]) -> Kernel:
 
 def _cached(function: Callable[..., Any], dimensions: int) -> Any:
     options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    previous = numba.config.CACHE_DIR
     directory = cache_directory() / f"{dimensions}d"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError:
+        # Compile in every process rather than fail, or share a directory that is not safe.
+        return numba.njit(**options)(function)
+    previous = numba.config.CACHE_DIR
     # Numba asks its configuration for the directory while it decorates, and only then.
     numba.config.CACHE_DIR = str(directory)
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:
-        # No directory can be written: compile in every process rather than fail.
-        return numba.njit(**options)(function)
     finally:
         numba.config.CACHE_DIR = previous

@@ -305,8 +305,8 @@ class StateHistogram:
         """
         keys, _, first_rows = self._joined()
         if self._width <= WIDEST_EXACT:
-            as_bytes = keys.astype("<u8", copy=False).reshape(len(keys), -1).view(np.uint8)
-            return np.ascontiguousarray(as_bytes[:, : self._width])
+            words = np.ascontiguousarray(keys, "<u8").reshape(len(keys), words_per_key(self._width))
+            return np.ascontiguousarray(words.view(np.uint8)[:, : self._width])
         if fetch is None:
             raise ValueError(
                 f"keys of states of {self._width} bytes are digests: pass fetch, a function "

@@ -13,7 +13,7 @@ chunk under the committed rows is stored, also one of zeros.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -215,11 +215,13 @@ def store_holds_something(store: StoreLike) -> bool:
     return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
-def store_identity(store: StoreLike) -> Hashable:
+def store_identity(store: StoreLike) -> str:
     """Return what tells two stores apart within this process."""
-    if isinstance(store, Store) or is_url(store):
-        return store
-    return Path(store).absolute()
+    if isinstance(store, Store):
+        return str(store)
+    if is_url(store):
+        return str(store)
+    return f"file://{Path(store).absolute().as_posix()}"
 
 
 def is_url(store: StoreLike) -> bool:

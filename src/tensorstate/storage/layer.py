@@ -32,11 +32,11 @@ class LayerStates:
 
     @abstractmethod
     def _layer_info(self) -> LayerInfo | None:
-        """What is captured, or None as long as nothing is known about the layer."""
+        """Return what is captured, or None as long as nothing is known about the layer."""
 
     @abstractmethod
     def _parts(self) -> Sequence[PartReader]:
-        """Readers of everything recorded so far."""
+        """Return readers of everything recorded so far."""
 
     @property
     def neurons(self) -> int:

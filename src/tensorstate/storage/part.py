@@ -13,7 +13,7 @@ from zarr.storage import MemoryStore
 
 __all__ = ["DamagedChunkError", "PartReader", "PartWriter"]
 
-# More rows than any part will have, so that a chunk can be written before the shape covers it.
+# More rows than any part will have.
 _ENDLESS = 1 << 48
 
 
@@ -40,24 +40,24 @@ class PartWriter:
     """
 
     def __init__(self, array: zarr.Array[Any], where: str, positions: int, rows: int = 0) -> None:
-        self._array = array
+        self.array = array
         self._where = where
         self._positions = positions
         self._chunk_rows = array.chunks[0]
-        self._endless = _beyond_shape(array)
-        self._start = 0
-        self._fill = 0
-        self._written = 0
-        self._buffer: NDArray[np.uint8] | None = None
-        self.committed = 0
+        # A chunk is stored before the shape covers it.
+        self._endless = _with_rows(array, _ENDLESS)
+        self._buffer = np.empty(array.chunks, np.uint8)
         self._truncate(rows)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a chunk before it is compressed."""
+        return self._buffer.nbytes
 
     def append(self, rows: NDArray[np.uint8]) -> None:
         """Take rows (n, W); write the chunks that are full."""
         taken = 0
         while taken < len(rows):
-            if self._buffer is None:
-                self._buffer = np.zeros(self._array.chunks, np.uint8)
             n = min(len(rows) - taken, self._chunk_rows - self._fill)
             self._buffer[self._fill : self._fill + n] = rows[taken : taken + n]
             self._fill += n
@@ -66,30 +66,29 @@ class PartWriter:
                 self._write_chunk()
                 self._start += self._chunk_rows
                 self._fill = 0
-                self._buffer[:] = 0
 
     def flush(self) -> None:
         """Write and commit the partial chunk, padded with zeros; the next flush rewrites it."""
         if self._start + self._fill > self._written:
+            self._buffer[self._fill :] = 0
             self._write_chunk()
 
     def reset(self) -> None:
         """Drop every row, as if nothing had been appended."""
-        self._buffer = None
+        self.array = self.array.update_attributes({"uuid": str(uuid.uuid4())})
         self._truncate(0)
-        self._array.attrs["uuid"] = str(uuid.uuid4())
 
     def _write_chunk(self) -> None:
         self._endless[self._start : self._start + self._chunk_rows] = self._buffer
         self._written = self._start + self._fill
         whole = self._written - self._written % self._positions
         if whole > self.committed:
-            self._array.resize((whole, self._array.shape[1]))
-            self._array.attrs["rows"] = whole
+            # Shape and rows are one piece of metadata, and so are written at once.
+            self.array = _with_rows(self.array, whole).update_attributes({"rows": whole})
             self.committed = whole
 
     def _truncate(self, rows: int) -> None:
-        stored = PartReader(self._array, self._where)
+        stored = PartReader(self.array, self._where)
         if rows > len(stored):
             raise ValueError(
                 f"{self._where} has {len(stored)} committed rows, but the run says {rows}: "
@@ -97,14 +96,12 @@ class PartWriter:
             )
         self._start = rows - rows % self._chunk_rows
         self._fill = rows - self._start
-        if self._fill:
-            self._buffer = np.zeros(self._array.chunks, np.uint8)
-            self._buffer[: self._fill] = stored[self._start : rows]
+        self._buffer[: self._fill] = stored[self._start : rows]
         # In the reverse order of a commit, and only what changes.
         if rows < len(stored):
-            self._array.attrs["rows"] = rows
-        if rows < self._array.shape[0]:
-            self._array.resize((rows, self._array.shape[1]))
+            self.array = self.array.update_attributes({"rows": rows})
+        if rows < self.array.shape[0]:
+            self.array.resize((rows, self.array.shape[1]))
         self.committed = self._written = rows
 
 
@@ -182,12 +179,12 @@ class PartReader:
             )
 
 
-def _beyond_shape(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """Return the same array with room for every row, so that a chunk is stored before the shape."""
+def _with_rows(array: zarr.Array[Any], rows: int) -> zarr.Array[Any]:
+    """Return the array as if it had so many rows; its stored metadata stay as they are."""
     inner = array.async_array
     return zarr.Array(
         zarr.AsyncArray(
-            metadata=inner.metadata.update_shape((_ENDLESS, array.shape[1])),
+            metadata=inner.metadata.update_shape((rows, array.shape[1])),
             store_path=inner.store_path,
             config=inner.config,
         )

@@ -10,7 +10,7 @@ import atexit
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,9 +37,9 @@ class _Layer:
     """A capture that is being written."""
 
     info: LayerInfo
-    array: zarr.Array[Any]
     part: PartWriter
     where: str
+    unwritten: int = 0  # bytes that wait in the queue
 
     @property
     def instances(self) -> int:
@@ -142,7 +142,7 @@ class RunWriter:
             group = store_format.create_layer(self._group, name, info)
             array = store_format.create_part(group, _WRITER, info.width, chunk_rows, self._codec)
         part = PartWriter(array, where, info.positions, self.committed_before * info.positions)
-        self._queue.add(name, _Layer(info, array, part, where))
+        self._queue.add(name, _Layer(info, part, where))
         return self.committed_before
 
     def _stored_part(self, name: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
@@ -175,9 +175,9 @@ class RunWriter:
         self._queue.put(name, rows)
 
     def reader(self, name: str) -> PartReader:
-        """The committed rows of a layer."""
+        """Return the committed rows of a layer."""
         layer = self._queue.layers[name]
-        return PartReader(layer.array, layer.where)
+        return PartReader(layer.part.array, layer.where)
 
     def flush(self) -> None:
         """Return when everything handed over is written and committed."""
@@ -221,6 +221,7 @@ class _WriteQueue:
         self._instances = int(group.attrs["instances"])
         self._items: deque[tuple[str, NDArray[np.uint8]] | _Action] = deque()
         self._bytes = 0
+        self._awake = False
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="tensorstate-writer", daemon=True)
@@ -242,7 +243,11 @@ class _WriteQueue:
             self._check_open()
             self._bytes += rows.nbytes
             self._items.append((name, rows))
-            self._changed.notify_all()
+            layer = self.layers[name]
+            layer.unwritten += rows.nbytes
+            # Waking the thread for less than a chunk would cost more than it does.
+            if layer.unwritten >= layer.part.chunk_bytes or 2 * self._bytes >= self.capacity:
+                self._wake()
 
     def call(self, run: Callable[[], None]) -> None:
         """Let the thread run something after all that waits, and return when it has."""
@@ -250,7 +255,7 @@ class _WriteQueue:
         with self._changed:
             self._check_open()
             self._items.append(action)
-            self._changed.notify_all()
+            self._wake()
         action.done.wait()
         self._raise_error()
 
@@ -263,7 +268,7 @@ class _WriteQueue:
     def close_soon(self) -> None:
         with self._changed:
             self.closing = True
-            self._changed.notify_all()
+            self._wake()
 
     def join(self) -> None:
         self._thread.join()
@@ -272,6 +277,10 @@ class _WriteQueue:
         self.close_soon()
         self.join()
         self._raise_error()
+
+    def _wake(self) -> None:
+        self._awake = True
+        self._changed.notify_all()
 
     def _check_open(self) -> None:
         self._raise_error()
@@ -288,7 +297,8 @@ class _WriteQueue:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self.closing)
+                self._awake = self._awake and bool(self._items or self.closing)
+                self._changed.wait_for(lambda: self._awake)
                 item = self._items.popleft() if self._items else None
             try:
                 # What follows a failure would leave a gap, so it is not written.
@@ -299,6 +309,7 @@ class _WriteQueue:
             with self._changed:
                 if isinstance(item, tuple):
                     self._bytes -= item[1].nbytes
+                    self.layers[item[0]].unwritten -= item[1].nbytes
                 self._changed.notify_all()
             if isinstance(item, _Action):
                 item.done.set()
@@ -382,7 +393,7 @@ def _close_all() -> None:
         queue.join()
 
 
-_open_queues: weakref.WeakValueDictionary[Hashable, _WriteQueue] = weakref.WeakValueDictionary()
+_open_queues: weakref.WeakValueDictionary[str, _WriteQueue] = weakref.WeakValueDictionary()
 _registry_lock = threading.Lock()
 
 # Plain atexit is too late: Zarr encodes chunks on a pool of threads that is shut down before.

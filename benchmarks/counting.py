@@ -1,0 +1,349 @@
+"""Counting distinct states, against every other way to do it from Python.
+
+``python -m benchmarks.counting`` prints a table as Markdown; ``--json FILE`` keeps the figures.
+
+Each figure comes from a process of its own, which holds the rows in memory as the counter likes
+them best: the time to bring them there is not counted. Each run starts from nothing and ends
+with the counts in arrays; ours ends with the first rows too. The counters' results are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks._measure import machine, markdown, measure
+
+U8Array = npt.NDArray[np.uint8]
+Counts = npt.NDArray[np.int64]
+
+ROWS = {3: 20_000_000, 8: 20_000_000, 16: 20_000_000, 64: 5_000_000, 256: 1_000_000}
+KINDS = ("low", "high", "structured")
+WITHOUT_AVX512 = {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR AVX512_SKX"}
+
+
+class Counter(NamedTuple):
+    """A way to count.
+
+    Attributes
+    ----------
+    prepare
+        From (rows, W) uint8 and a number of threads to what `count` takes.
+    count
+        Returns the counts of the distinct rows, in any order.
+    threads
+        How many threads it can use.
+    environment
+        Variables that its process needs.
+    """
+
+    prepare: Callable[[U8Array, int], Any]
+    count: Callable[[Any], Any]
+    threads: int = 1
+    environment: dict[str, str] = {}
+
+
+def make_rows(kind: str, width: int, rows: int) -> U8Array:
+    """Make packed states.
+
+    Parameters
+    ----------
+    kind : {"low", "high", "structured"}
+        low: a pool of rows / 100 random states, the r-th with a probability about 1 / r;
+        high: uniformly random; structured: the signs of 8 * width random projections of 6
+        normal variables, as the neurons of a layer give them.
+    width, rows : int
+        Bytes of a state, and how many.
+
+    Returns
+    -------
+    (rows, width) uint8
+    """
+    rng = np.random.default_rng(20260101)
+    if kind == "high":
+        return rng.integers(0, 256, (rows, width), dtype=np.uint8)
+    if kind == "low":
+        distinct = rows // 100
+        pool = rng.integers(0, 256, (distinct, width), dtype=np.uint8)
+        rank = np.exp(rng.random(rows) * np.log(distinct + 1)).astype(np.int64) - 1
+        return np.ascontiguousarray(pool[rank])
+    weights = rng.normal(size=(6, 8 * width)).astype(np.float32)
+    bias = rng.normal(size=8 * width).astype(np.float32)
+    states = np.empty((rows, width), np.uint8)
+    for start in range(0, rows, 50_000):
+        some = states[start : start + 50_000]
+        latent = rng.normal(size=(len(some), 6)).astype(np.float32)
+        some[...] = np.packbits(latent @ weights + bias > 0, axis=1, bitorder="little")
+    return states
+
+
+# Ours
+
+
+def prepare_tensorstate(rows: U8Array, threads: int) -> U8Array:
+    import dask
+
+    from tensorstate.counting import count_states
+
+    dask.config.set(scheduler="threads", num_workers=threads)
+    # Load the compiled kernels, as the others have theirs loaded.
+    count_states(rows[:300_000])
+    return rows
+
+
+def count_tensorstate(rows: U8Array) -> Counts:
+    from tensorstate.counting import count_states
+
+    histogram = count_states(rows)
+    assert len(histogram.keys) == len(histogram.first_rows)
+    return histogram.counts
+
+
+# The others
+
+
+def words(rows: U8Array) -> list[npt.NDArray[np.uint64]]:
+    """Split rows into columns of uint64, the last one zero-extended."""
+    padded = np.zeros((len(rows), -(-rows.shape[1] // 8) * 8), np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    columns = padded.view(np.uint64)
+    return [np.ascontiguousarray(columns[:, c]) for c in range(columns.shape[1])]
+
+
+def as_binary(rows: U8Array) -> Any:
+    import pyarrow as pa
+
+    width = pa.binary(rows.shape[1])
+    return pa.Array.from_buffers(width, len(rows), [None, pa.py_buffer(rows)])
+
+
+def prepare_duckdb(rows: U8Array, threads: int) -> Any:
+    import duckdb
+    import pyarrow as pa
+
+    if rows.shape[1] <= 16:
+        arrays = [pa.array(column) for column in words(rows)]
+    else:
+        arrays = [as_binary(rows)]
+    names = [f"w{column}" for column in range(len(arrays))]
+    table = pa.table(arrays, names=names)  # noqa: F841 (read by DuckDB)
+    connection = duckdb.connect(config={"threads": threads})
+    connection.execute("CREATE TABLE states AS SELECT * FROM table")
+    return connection, ", ".join(names)
+
+
+def count_duckdb(prepared: Any) -> Counts:
+    connection, names = prepared
+    query = f"SELECT {names}, count(*) AS n FROM states GROUP BY {names}"
+    found = connection.execute(query).to_arrow_table()
+    return np.asarray(found["n"], dtype=np.int64)
+
+
+def prepare_polars(rows: U8Array, threads: int) -> Any:
+    import polars as pl
+
+    if rows.shape[1] <= 16:
+        columns = {f"w{c}": column for c, column in enumerate(words(rows))}
+        return pl.DataFrame(columns)
+    import pyarrow as pa
+
+    return pl.DataFrame({"w0": pl.from_arrow(as_binary(rows).cast(pa.large_binary()))})
+
+
+def count_polars(frame: Any) -> Counts:
+    import polars as pl
+
+    found = frame.group_by(frame.columns).agg(pl.len().alias("n"))
+    return np.asarray(found["n"].to_numpy(), dtype=np.int64)
+
+
+def prepare_pyarrow(rows: U8Array, threads: int) -> Any:
+    import pyarrow as pa
+
+    pa.set_cpu_count(threads)
+    return pa.array(words(rows)[0]) if rows.shape[1] <= 8 else as_binary(rows)
+
+
+def count_pyarrow(array: Any) -> Counts:
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.value_counts(array).field("counts"), dtype=np.int64)
+
+
+def prepare_pandas(rows: U8Array, threads: int) -> Any:
+    import pandas as pd
+
+    if rows.shape[1] <= 8:
+        return pd.Series(words(rows)[0])
+    if rows.shape[1] <= 16:
+        return pd.DataFrame(dict(zip("ab", words(rows), strict=True)))
+    return pd.Series([row.tobytes() for row in rows], dtype=object)
+
+
+def count_pandas(data: Any) -> Counts:
+    if data.ndim == 1:
+        return np.asarray(data.value_counts(sort=False), dtype=np.int64)
+    return np.asarray(data.groupby(["a", "b"], sort=False).size(), dtype=np.int64)
+
+
+def prepare_unique(rows: U8Array, threads: int) -> Any:
+    return words(rows)[0] if rows.shape[1] <= 8 else rows.view(f"V{rows.shape[1]}").ravel()
+
+
+def count_unique(rows: Any) -> Counts:
+    return np.unique(rows, return_counts=True)[1].astype(np.int64, copy=False)
+
+
+COUNTERS = {
+    "tensorstate": Counter(prepare_tensorstate, count_tensorstate, 64),
+    "duckdb": Counter(prepare_duckdb, count_duckdb, 64),
+    "polars": Counter(prepare_polars, count_polars, 64),
+    "pyarrow": Counter(prepare_pyarrow, count_pyarrow),
+    "pandas": Counter(prepare_pandas, count_pandas),
+    "numpy": Counter(prepare_unique, count_unique),
+    "numpy without AVX-512": Counter(prepare_unique, count_unique, 1, WITHOUT_AVX512),
+}
+
+
+def cell(name: str, kind: str, width: int, rows: int, threads: int, repeats: int) -> dict[str, Any]:
+    """Measure one counter on one input, in this process."""
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
+    counter = COUNTERS[name]
+    states = make_rows(kind, width, rows)
+    read = min(measure(lambda: int(states.view(np.uint8).reshape(-1).max()), 3)[0])
+    prepared = counter.prepare(states, threads)
+    seconds, peak, counts = measure(lambda: counter.count(prepared), repeats)
+    spectrum = np.unique(counts, return_counts=True)
+    return {
+        "counter": name,
+        "kind": kind,
+        "width": width,
+        "rows": rows,
+        "threads": threads,
+        "seconds": seconds,
+        "ns_per_row": statistics.median(seconds) / rows * 1e9,
+        "peak_bytes": peak,
+        "read_seconds": read,
+        "distinct": len(counts),
+        "spectrum": hashlib.sha256(b"".join(part.tobytes() for part in spectrum)).hexdigest()[:16],
+    }
+
+
+def cell_in_process(name: str, *what: object) -> dict[str, Any]:
+    """Measure one counter on one input, in a process of its own."""
+    threads = str(what[3])
+    environment = {**os.environ, "POLARS_MAX_THREADS": threads, **COUNTERS[name].environment}
+    command = [sys.executable, "-m", "benchmarks.counting", "--cell", name, *map(str, what)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        error = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
+        return {"counter": name, "error": error}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare(kind: str, width: int, rows: int, threads: int, options: argparse.Namespace) -> Any:
+    """Measure all counters on one input."""
+    found = []
+    for name in options.counters:
+        if COUNTERS[name].threads >= threads:
+            what = (kind, width, rows, threads, options.repeats)
+            found.append(cell_in_process(name, *what))
+            print(f"{name} {kind} W={width} threads={threads}: done", file=sys.stderr)
+    spectra = {result["spectrum"] for result in found if "spectrum" in result}
+    if len(spectra) > 1:
+        raise SystemExit(f"the counters do not agree on {kind} rows of {width} bytes: {found}")
+    return found
+
+
+def table(results: list[dict[str, Any]], names: list[str]) -> str:
+    """Return all results as Markdown: a row for each input, a column for each counter."""
+    inputs: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for result in results:
+        if "error" not in result:
+            key = (result["width"], result["kind"], result["threads"], result["rows"])
+            inputs.setdefault(key, {})[result["counter"]] = result
+    lines = []
+    for (width, kind, threads, rows), found in inputs.items():
+        ours = found.get("tensorstate")
+        peers = [result["ns_per_row"] for name, result in found.items() if name != "tensorstate"]
+        ratio = f"{min(peers) / ours['ns_per_row']:.1f}x" if ours and peers else ""
+        reads = f"{statistics.median(ours['seconds']) / ours['read_seconds']:.0f}" if ours else ""
+        cells = [
+            f"{found[name]['ns_per_row']:.1f} ({found[name]['peak_bytes'] / 2**20:.0f})"
+            if name in found
+            else ""
+            for name in names
+        ]
+        lines.append([width, kind, threads, f"{rows / 1e6:g} M", *cells, ratio, reads])
+    header = ["W", "states", "threads", "rows", *names, "best peer / ours", "ours / one read"]
+    return markdown(header, lines)
+
+
+def versions(names: list[str]) -> str:
+    """Return the versions of what was compared."""
+    packages = dict.fromkeys(["numpy", "numba", "dask", *(name.split()[0] for name in names)])
+    known = []
+    for package in packages:
+        try:
+            known.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(known)
+
+
+def is_amd() -> bool:
+    with open("/proc/cpuinfo") as file:
+        return "AuthenticAMD" in file.read()
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--widths", type=int, nargs="+", default=list(ROWS))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rows", type=int, help="instead of the usual number")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--counters", nargs="+", choices=COUNTERS)
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--cell", nargs=6, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        name, kind, *numbers = options.cell
+        print(json.dumps(cell(name, kind, *map(int, numbers))))
+        return
+    if not options.counters:
+        options.counters = [name for name in COUNTERS if is_amd() or "AVX" not in name]
+    results = [
+        result
+        for width in options.widths
+        for kind in options.kinds
+        for threads in options.threads
+        for result in compare(kind, width, options.rows or ROWS[width], threads, options)
+    ]
+    print(f"Nanoseconds a row, median of {options.repeats} (peak memory beyond the input, MiB).\n")
+    print(table(results, options.counters))
+    print(f"\n{machine()}; {versions(options.counters)}.")
+    for result in results:
+        if "error" in result:
+            print(f"\n{result['counter']} failed: {result['error']}")
+    if options.json:
+        facts = {"machine": machine(), "versions": versions(options.counters)}
+        with open(options.json, "w") as file:
+            json.dump({**facts, "results": results}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

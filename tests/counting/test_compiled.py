@@ -1,0 +1,79 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tensorstate.counting import compiled
+
+COUNT = """
+import sys
+import numpy as np
+from tensorstate.counting import count_states
+rows = np.random.default_rng(1).integers(0, 256, (200_000, int(sys.argv[1])), dtype=np.uint8)
+found = count_states(rows)
+assert found.total == 200_000
+print(found.distinct, flush=True)
+"""
+
+
+def start(width, cache, **environment):
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(cache), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", COUNT, str(width)],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def results(processes):
+    ended = [(*process.communicate(timeout=200), process.returncode) for process in processes]
+    assert all(code == 0 for _, _, code in ended), ended
+    return [out for out, _, _ in ended]
+
+
+def compiled_files(cache):
+    return {path: path.stat().st_mtime_ns for path in Path(cache).rglob("*.nb[ci]")}
+
+
+def test_processes_that_start_at_once_share_a_cache(tmp_path):
+    # Keys of one word and of two at the same moment: the signatures that Numba's own index
+    # can mix up when both are new.
+    widths = [8, 16, 8, 16]
+    found = results([start(width, tmp_path) for width in widths])
+    assert found == results([start(width, tmp_path) for width in widths])
+    for path in compiled_files(tmp_path):
+        assert path.name.endswith((".nbi", ".1.nbc")), "a second signature in one index"
+
+
+def test_what_is_compiled_is_used_again(tmp_path):
+    results([start(8, tmp_path)])
+    before = compiled_files(tmp_path)
+    assert before
+    results([start(8, tmp_path)])
+    assert compiled_files(tmp_path) == before
+
+
+def test_without_a_place_for_the_cache_it_still_counts(tmp_path):
+    blocked = tmp_path / "a file, not a directory"
+    blocked.write_text("")
+    results([start(8, blocked)])
+
+
+def test_a_kernel_has_one_signature_a_number_of_dimensions():
+    @compiled.kernel
+    def double(array):
+        for i in range(len(array)):
+            array[i] *= 2
+
+    one, two = np.ones(3), np.ones((3, 2))
+    double(one)
+    double(two)
+    assert one.tolist() == [2, 2, 2]
+    assert two.sum() == 12
+    with pytest.raises(TypeError):
+        double(np.ones(3, np.int32))
