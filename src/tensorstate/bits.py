@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
 
@@ -177,7 +177,7 @@ def _pack_rows(x: NDArray[Any], threshold: float, packed: NDArray[np.uint8]) -> 
     return int(_pack_kernel(rows.reshape(-1), x.shape[-1], wide(limit), packed.reshape(-1)))
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[misc]
+@intrinsic(prefer_literal=True)
 def _compare(typing_context, x, i, limit, lanes):  # type: ignore[no-untyped-def]
     """Bits of ``x[i:i+lanes] > limit``, and of ``x[i:i+lanes]`` being NaN."""
     count = lanes.literal_value
@@ -203,7 +203,7 @@ def _compare(typing_context, x, i, limit, lanes):  # type: ignore[no-untyped-def
     return types.UniTuple(types.uint64, 2)(x, types.intp, limit, lanes), codegen
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[misc]
+@intrinsic(prefer_literal=True)
 def _store(typing_context, out, i, bits, size):  # type: ignore[no-untyped-def]
     """Store the low ``size`` bytes of ``bits`` at ``out[i]``, little-endian, unaligned."""
     word = ir.IntType(8 * size.literal_value)
@@ -217,7 +217,7 @@ def _store(typing_context, out, i, bits, size):  # type: ignore[no-untyped-def]
     return types.void(out, types.intp, types.uint64, size), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _popcount(typing_context, bits):  # type: ignore[no-untyped-def]
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.ctpop(args[0])

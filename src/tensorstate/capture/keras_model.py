@@ -182,7 +182,7 @@ def without_captures(model: keras.Model) -> keras.Model:
 
 
 def _known_inputs(model: keras.Model) -> Any:
-    """The symbolic inputs of a functional or built sequential model, else None."""
+    """Return the symbolic inputs of a functional or built sequential model, else None."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0] if model.built and model.inputs else None
     return model.input if isinstance(model, keras.Function) else None

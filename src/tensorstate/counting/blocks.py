@@ -30,13 +30,9 @@ I64Array: TypeAlias = npt.NDArray[np.int64]
 Counted: TypeAlias = tuple[U64Array, I64Array, I64Array]
 """Distinct keys, their counts and the first row of each."""
 
-ROWS_AT_ONCE = 1 << 16
-"""Rows whose keys are made and counted together: they fit the second-level cache."""
-
 FIRST_BITS = 12
-DECIDE_FROM_BITS = 16
-"""A table of 2**16 slots has seen enough states to tell whether the rest will repeat them."""
-
+MOST_NEW = {12: 1.0, 14: 1.0, 16: 0.97, 18: 0.67}
+"""Which part of the rows since a table last grew may have been new; by bits, else a half."""
 
 ROWS_PER_PARTITION = 40_000
 MOST_PARTITION_BITS = 10
@@ -49,7 +45,7 @@ def partition_bits(rows: int) -> int:
 
 @dataclass(frozen=True)
 class Piece:
-    """Keys laid partition by partition.
+    """Keys in chunks, and each chunk laid partition by partition.
 
     Attributes
     ----------
@@ -57,35 +53,45 @@ class Piece:
         Not necessarily distinct.
     counts : (n,) int64, or None
         None: every count is 1.
-    rows : (n,) int64, or uint32 where counts is None
-        First rows, less `first_row`.
-    first_row : int
-        A number to add to `rows`.
-    starts : (partitions + 1,) int64
-        Where each partition starts.
+    rows : (n,) int64, or uint16 where counts is None
+        First rows, less `add` of the chunk.
+    starts : (chunks, partitions + 1) int64
+        Where each partition of each chunk starts.
+    add : (chunks,) int64
+        Numbers to add to `rows`.
     """
 
     keys: U64Array
     counts: I64Array | None
-    rows: npt.NDArray[np.int64] | npt.NDArray[np.uint32]
-    first_row: int
+    rows: npt.NDArray[np.int64] | npt.NDArray[np.uint16]
     starts: I64Array
+    add: I64Array
 
     def select(self, first: int, last: int) -> Piece:
-        """Return the partitions from `first` up to `last`, numbered from 0."""
-        starts = self.starts[first : last + 1]
-        part = slice(int(starts[0]), int(starts[-1]))
-        counts = None if self.counts is None else self.counts[part]
-        return Piece(self.keys[part], counts, self.rows[part], self.first_row, starts - starts[0])
+        """Return a copy of the partitions from `first` up to `last`, numbered from 0."""
+        chosen = [slice(starts[first], starts[last]) for starts in self.starts]
+        lengths = [part.stop - part.start for part in chosen]
+        moved = np.cumsum([0, *lengths])[:-1] - self.starts[:, first]
+        return Piece(
+            np.concatenate([self.keys[part] for part in chosen]),
+            None if self.counts is None else np.concatenate([self.counts[p] for p in chosen]),
+            np.concatenate([self.rows[part] for part in chosen]),
+            self.starts[:, first : last + 1] + moved[:, None],
+            self.add,
+        )
 
 
-def count_block(rows: Iterable[U8Array], width: int, first_row: int, bits: int) -> list[Piece]:
+def count_block(
+    batches: Iterable[U8Array], rows: int, width: int, first_row: int, bits: int
+) -> list[Piece]:
     """Count a block of rows, or divide it into partitions if its states are mostly new.
 
     Parameters
     ----------
-    rows : iterable of (n, width) uint8 arrays
-        The packed states of the block, in order; together fewer than 2**32 rows.
+    batches : iterable of (n, width) uint8 arrays
+        The packed states of the block, in order.
+    rows : int
+        How many rows they have in all, fewer than 2**32.
     width : int
         Bytes of a packed state.
     first_row : int
@@ -98,24 +104,52 @@ def count_block(rows: Iterable[U8Array], width: int, first_row: int, bits: int) 
     list of Piece
         In the order of the rows that they count.
     """
-    batches = _in_batches(rows)
-    if width <= 2:
-        return [partition(_count_addressed(batches, width), bits, first_row)]
     pieces: list[Piece] = []
-    table: Table | None = Table(words_per_key(width))
+    table: Addresses | Table | None
+    table = Addresses(width) if width <= 2 else Table(words_per_key(width))
+    divided: Divided | None = None
     row = 0
-    for batch in batches:
+    for batch in _in_chunks(batches):
         keys = key_words(batch)
         used = table.count(keys, row) if table else 0
         if used < len(keys):
             if table:
                 pieces.append(partition(table.unload(), bits, first_row))
                 table = None
-            pieces.append(scatter(keys[used:], bits, first_row + row + used))
+            if not divided:
+                divided = Divided(rows - row - used, words_per_key(width), bits)
+            divided.append(keys[used:], first_row + row + used)
         row += len(keys)
     if table:
         pieces.append(partition(table.unload(), bits, first_row))
+    if divided:
+        pieces.append(divided.piece())
     return pieces
+
+
+class Addresses:
+    """Counts of states of one or two bytes, in a place for each.
+
+    Parameters
+    ----------
+    width : int
+        Bytes of a state.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._counts = np.zeros(1 << (8 * width), np.int64)
+        self._rows = np.empty_like(self._counts)
+
+    def count(self, keys: U64Array, first_row: int) -> int:
+        """Count keys, and return how many of them were counted: all."""
+        kernels.address(keys, self._counts, self._rows, first_row)
+        return len(keys)
+
+    def unload(self) -> Counted:
+        """Return the keys that were seen, in the order of their first rows."""
+        keys = np.flatnonzero(self._counts)
+        keys = keys[np.argsort(self._rows[keys])]
+        return keys.astype(np.uint64), self._counts[keys], self._rows[keys]
 
 
 class Table:
@@ -130,113 +164,180 @@ class Table:
     def __init__(self, words: int) -> None:
         self._words = words
         self._bits = FIRST_BITS
-        self._table = kernels.new_table(self._bits, words)
-        self._distinct = 0
+        self._distinct = self._distinct_before = self._rows_before = 0
+        self._renew()
+
+    def _renew(self) -> None:
+        self._table = np.zeros((1 << self._bits, 2 * self._words), np.uint64)
+        self._order = np.empty(1 << self._bits, np.uint32)
 
     def count(self, keys: U64Array, first_row: int) -> int:
         """Count keys, and return how many of them were counted: all, unless it gives up."""
         total: int = 0
         while True:
             self._distinct, used = kernels.insert(
-                frozen(keys[total:]), self._table, self._bits, self._distinct, first_row + total
+                frozen(keys[total:]),
+                self._table,
+                self._order,
+                self._bits,
+                self._distinct,
+                first_row + total,
             )
             total += used
             if total == len(keys) or self._is_useless(first_row + total):
                 return total
-            self._grow()
+            self._grow(first_row + total)
 
     def _is_useless(self, rows: int) -> bool:
-        collided = not kernels.is_full(len(self._table), self._distinct)
-        mostly_new = self._bits >= DECIDE_FROM_BITS and 2 * self._distinct > rows
-        return collided or mostly_new
+        if not kernels.is_full(len(self._table), self._distinct):
+            return True  # too many collisions
+        new = self._distinct - self._distinct_before
+        return new > MOST_NEW.get(self._bits, 0.5) * (rows - self._rows_before)
+
+    def _grow(self, rows: int) -> None:
+        counted = self.unload()
+        self._distinct_before, self._rows_before = self._distinct, rows
+        self._bits += 2
+        self._renew()
+        arrays = [frozen(array) for array in counted]
+        kernels.reload(*arrays, self._table, self._order, self._bits)
 
     def unload(self) -> Counted:
-        """Return the keys, counts and first rows in the table."""
+        """Return the keys that were seen, in the order of their first rows."""
         keys = empty_keys(self._distinct, self._words)
         counts = np.empty(self._distinct, np.int64)
         rows = np.empty(self._distinct, np.int64)
-        kernels.unload(keys, counts, rows, self._table)
+        kernels.unload(keys, counts, rows, self._table, self._order)
         return keys, counts, rows
 
-    def _grow(self) -> None:
-        keys, counts, rows = self.unload()
-        self._bits += 2
-        self._table = kernels.new_table(self._bits, self._words)
-        kernels.reload(frozen(keys), frozen(counts), frozen(rows), self._table, self._bits)
+
+class Divided:
+    """Rows that are divided into partitions and not counted.
+
+    Parameters
+    ----------
+    rows : int
+        How many there will be.
+    words : int
+        Words of a key.
+    bits : int
+        There are ``2**bits`` partitions.
+    """
+
+    def __init__(self, rows: int, words: int, bits: int) -> None:
+        self._keys = empty_keys(rows, words)
+        self._rows = np.empty(rows, np.uint16)
+        self._starts: list[I64Array] = []
+        self._add: list[int] = []
+        self._bits = bits
+        self._used = 0
+        size = partitions.CHUNK_ROWS
+        self._numbers = np.empty(size, np.uint16)
+        self._chunk = (empty_keys(size, words), np.empty(size, np.uint16))
+
+    def append(self, keys: U64Array, first_row: int) -> None:
+        """Divide the keys of at most `CHUNK_ROWS` consecutive rows."""
+        starts = np.empty((1 << self._bits) + 1, np.int64)
+        partitions.partition_starts(keys, self._bits, self._numbers, starts)
+        partitions.scatter_rows(keys, self._numbers, starts[:-1].copy(), *self._chunk)
+        end = self._used + len(keys)
+        self._keys[self._used : end] = self._chunk[0][: len(keys)]
+        self._rows[self._used : end] = self._chunk[1][: len(keys)]
+        self._starts.append(starts + self._used)
+        self._add.append(first_row)
+        self._used = end
+
+    def piece(self) -> Piece:
+        """Return what was appended."""
+        return Piece(
+            self._keys[: self._used],
+            None,
+            self._rows[: self._used],
+            np.array(self._starts),
+            np.array(self._add),
+        )
 
 
 def partition(counted: Counted, bits: int, first_row: int = 0) -> Piece:
-    """Lay counted keys partition by partition; `first_row` is still to be added to their rows."""
+    """Lay counted keys partition by partition; `first_row` is to be added to their rows."""
     keys, counts, rows = counted
+    numbers = np.empty(len(keys), np.uint16)
     starts = np.empty((1 << bits) + 1, np.int64)
-    partitions.partition_starts(frozen(keys), bits, starts)
+    partitions.partition_starts(frozen(keys), bits, numbers, starts)
     to = (np.empty_like(keys), np.empty_like(counts), np.empty_like(rows))
     partitions.scatter_counted(
-        frozen(keys), frozen(counts), frozen(rows), bits, starts[:-1].copy(), *to
+        frozen(keys), frozen(counts), frozen(rows), numbers, starts[:-1].copy(), *to
     )
-    return Piece(*to, first_row, starts)
+    return Piece(*to, starts[None], np.array([first_row]))
 
 
-def merge_pieces(pieces: Sequence[Piece]) -> Counted:
+def merge_pieces(pieces: Sequence[Piece], first: int = 0, last: int | None = None) -> Counted:
     """Add up the counts of equal keys, partition by partition.
 
     Parameters
     ----------
     pieces : sequence of Piece
-        At least one, all with the same partitions.
+        At least one, all with the same partitions, in the order of their rows.
+    first, last : int
+        Which partitions; by default all.
 
     Returns
     -------
     keys, counts, rows
-        The distinct keys, partition by partition, with their counts and first rows.
+        The distinct keys by partition and within it by first row, with counts and first rows.
     """
-    room = sum(len(piece.keys) for piece in pieces)
+    last = pieces[0].starts.shape[1] - 1 if last is None else last
+    starts = np.concatenate([piece.starts for piece in pieces])
+    room = int((starts[:, last] - starts[:, first]).sum())
     keys = np.empty((room, *pieces[0].keys.shape[1:]), np.uint64)
     counts = np.empty(room, np.int64)
     rows = np.empty(room, np.int64)
     # The kernel is given addresses: `held` keeps what is there alive.
     held = [
-        (
-            frozen(piece.keys),
-            None if piece.counts is None else frozen(piece.counts),
-            frozen(piece.rows),
-            piece.first_row,
-        )
+        [None if part is None else frozen(part) for part in (piece.keys, piece.counts, piece.rows)]
         for piece in pieces
     ]
-    addresses = np.array(
-        [
-            (k.ctypes.data, 0 if c is None else c.ctypes.data, r.ctypes.data, first_row)
-            for k, c, r, first_row in held
-        ],
-        np.int64,
+    addresses = [[0 if part is None else part.ctypes.data for part in parts] for parts in held]
+    chunks = np.repeat(np.array(addresses), [len(piece.add) for piece in pieces], axis=0)
+    table = np.column_stack([chunks, np.concatenate([piece.add for piece in pieces])])
+    distinct = partitions.merge_partitions(
+        keys, counts, rows, np.ascontiguousarray(table), starts, first, last
     )
-    starts = np.array([piece.starts for piece in pieces])
-    last = len(pieces[0].starts) - 1
-    distinct = partitions.merge_partitions(keys, counts, rows, addresses, starts, 0, last)
     if distinct < 0:
-        return merge_by_sorting(pieces)
+        return merge_by_sorting(pieces, first, last)
     return keys[:distinct], counts[:distinct], rows[:distinct]
 
 
-def merge_by_sorting(pieces: Sequence[Piece]) -> Counted:
+def merge_by_sorting(pieces: Sequence[Piece], first: int = 0, last: int | None = None) -> Counted:
     """Do what `merge_pieces` does in a time that no input can stretch, though not the shortest."""
-    keys = np.concatenate([piece.keys for piece in pieces])
+    last = pieces[0].starts.shape[1] - 1 if last is None else last
+    chosen = [piece.select(first, last) for piece in pieces]
+    keys = np.concatenate([piece.keys for piece in chosen])
     counts = np.concatenate(
         [
             np.ones(len(piece.keys), np.int64) if piece.counts is None else piece.counts
-            for piece in pieces
+            for piece in chosen
         ]
     )
-    rows = np.concatenate([piece.rows.astype(np.int64) + piece.first_row for piece in pieces])
+    add = [np.repeat(piece.add, piece.starts[:, -1] - piece.starts[:, 0]) for piece in chosen]
+    rows = np.concatenate([piece.rows + more for piece, more in zip(chosen, add, strict=True)])
+    numbers = np.concatenate([_partition_numbers(piece) for piece in chosen])
     order = canonical_order(keys)
-    keys, counts, rows = keys[order], counts[order], rows[order]
+    keys, counts, rows, numbers = keys[order], counts[order], rows[order], numbers[order]
     different = keys[1:] != keys[:-1]
     if different.ndim == 2:
         different = different.any(axis=1)
-    begins = np.concatenate([[0] if len(keys) else [], 1 + np.flatnonzero(different)])
-    begins = begins.astype(np.int64)
-    return keys[begins], np.add.reduceat(counts, begins), np.minimum.reduceat(rows, begins)
+    begins = np.flatnonzero(np.concatenate([[len(keys) > 0], different]))
+    counts = np.add.reduceat(counts, begins)
+    rows = np.minimum.reduceat(rows, begins)
+    order = np.lexsort([rows, numbers[begins]])
+    return keys[begins][order], counts[order], rows[order]
+
+
+def _partition_numbers(piece: Piece) -> I64Array:
+    lengths = np.diff(piece.starts, axis=1)
+    numbers = np.broadcast_to(np.arange(lengths.shape[1]), lengths.shape)
+    return np.repeat(numbers.ravel(), lengths.ravel())
 
 
 def canonical_order(keys: U64Array) -> I64Array:
@@ -250,28 +351,7 @@ def canonical_order(keys: U64Array) -> I64Array:
     return order
 
 
-def scatter(keys: U64Array, bits: int, first_row: int) -> Piece:
-    """Lay the keys of consecutive rows partition by partition."""
-    starts = np.empty((1 << bits) + 1, np.int64)
-    partitions.partition_starts(frozen(keys), bits, starts)
-    to_keys = np.empty(keys.shape, np.uint64)
-    to_rows = np.empty(len(keys), np.uint32)
-    partitions.scatter_rows(frozen(keys), bits, starts[:-1].copy(), to_keys, to_rows)
-    return Piece(to_keys, None, to_rows, first_row, starts)
-
-
-def _count_addressed(batches: Iterable[U8Array], width: int) -> Counted:
-    counts = np.zeros(1 << (8 * width), np.int64)
-    rows = np.empty_like(counts)
-    row = 0
+def _in_chunks(batches: Iterable[U8Array]) -> Iterator[U8Array]:
     for batch in batches:
-        kernels.address(key_words(batch), counts, rows, row)
-        row += len(batch)
-    keys = np.flatnonzero(counts)
-    return keys.astype(np.uint64), counts[keys], rows[keys]
-
-
-def _in_batches(rows: Iterable[U8Array]) -> Iterator[U8Array]:
-    for some in rows:
-        for start in range(0, len(some), ROWS_AT_ONCE):
-            yield some[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(batch), partitions.CHUNK_ROWS):
+            yield batch[start : start + partitions.CHUNK_ROWS]

@@ -140,8 +140,9 @@ def _count(
         Span(source, span.start, span.stop, span.step)
         for source, span in zip(sources, block.spans, strict=True)
     ]
-    rows = read(Block(tuple(spans), block.first_row), width)
-    pieces = count_block(rows, width, block.first_row, bits)
+    rows = sum(span.stop - span.start for span in spans)
+    batches = read(Block(tuple(spans), block.first_row), width)
+    pieces = count_block(batches, rows, width, block.first_row, bits)
     return [[piece.select(*edges) for piece in pieces] for edges in ranges]
 
 

@@ -48,7 +48,7 @@ def is_full(slots: int, taken: int) -> bool:
 
 
 @kernel
-def insert(keys: Any, table: Any, bits: int, distinct: int, first_row: int) -> Any:
+def insert(keys: Any, table: Any, order: Any, bits: int, distinct: int, first_row: int) -> Any:
     """Count keys in a table until they end or the table is full.
 
     Parameters
@@ -57,6 +57,8 @@ def insert(keys: Any, table: Any, bits: int, distinct: int, first_row: int) -> A
         Keys of rows first_row, first_row + 1, ...; row numbers are below 2**32.
     table : (2**bits, 2) or (2**bits, 4) uint64
         Changed in place.
+    order : (2**bits,) uint32
+        Changed in place: the slots that are taken, in the order in which they were.
     bits, distinct : int
         Size of the table, and how many of its slots are taken.
     first_row : int
@@ -72,10 +74,11 @@ def insert(keys: Any, table: Any, bits: int, distinct: int, first_row: int) -> A
     mask = (_ONE << np.uint64(bits)) - _ONE
     shift = np.uint64(64 - bits)
     slots = np.empty(AHEAD, np.uint64)
-    used = 0
+    taken = np.uint64(distinct)
+    used = np.uint64(0)
     patience = COLLISIONS_PER_KEY * (len(keys) + 1024)
-    while used < len(keys) and not is_full(len(table), distinct) and patience > 0:
-        batch = min(AHEAD, len(keys) - used)
+    while used < len(keys) and not is_full(len(table), np.intp(taken)) and patience > 0:
+        batch = np.uint64(min(AHEAD, len(keys) - np.intp(used)))
         for q in range(batch):
             slot = (hash_at(keys, used + q) * SLOT_MULTIPLIER) >> shift
             slots[q] = slot
@@ -86,8 +89,9 @@ def insert(keys: Any, table: Any, bits: int, distinct: int, first_row: int) -> A
                 seen = table[slot, info]
                 if seen == _FREE:
                     copy_key(keys, used + q, table, slot)
-                    table[slot, info] = np.uint64(first_row + used + q) << _ROW_SHIFT | _ONE
-                    distinct += 1
+                    table[slot, info] = (np.uint64(first_row) + used + q) << _ROW_SHIFT | _ONE
+                    order[taken] = np.uint32(slot)
+                    taken += _ONE
                     break
                 if same_key(keys, used + q, table, slot):
                     table[slot, info] = seen + _ONE
@@ -95,12 +99,12 @@ def insert(keys: Any, table: Any, bits: int, distinct: int, first_row: int) -> A
                 slot = (slot + _ONE) & mask
                 patience -= 1
         used += batch
-    return distinct, used
+    return np.intp(taken), np.intp(used)
 
 
 @kernel
-def unload(keys: Any, counts: Any, rows: Any, table: Any) -> None:
-    """Write the taken slots of a table, in their order, to dense arrays.
+def unload(keys: Any, counts: Any, rows: Any, table: Any, order: Any) -> None:
+    """Write the taken slots of a table to dense arrays, in the order in which they were taken.
 
     Parameters
     ----------
@@ -108,29 +112,30 @@ def unload(keys: Any, counts: Any, rows: Any, table: Any) -> None:
         Filled, as are `counts` and `rows`.
     counts, rows : (distinct,) int64
         How often, and in which row first.
-    table : (slots, 2) or (slots, 4) uint64
-        As `insert` left it.
+    table, order
+        As `insert` left them.
     """
     info = keys.ndim
-    place = 0
-    for slot in range(len(table)):
+    distinct = np.uint64(len(counts))
+    for i in range(distinct):
+        prefetch(table, np.intp(order[min(i + np.uint64(AHEAD), distinct - _ONE)]))
+        slot = np.uint64(order[i])
         seen = table[slot, info]
-        if seen != _FREE:
-            copy_key(table, slot, keys, place)
-            counts[place] = np.int64(seen & _COUNT_MASK)
-            rows[place] = np.int64(seen >> _ROW_SHIFT)
-            place += 1
+        copy_key(table, slot, keys, i)
+        counts[i] = np.int64(seen & _COUNT_MASK)
+        rows[i] = np.int64(seen >> _ROW_SHIFT)
 
 
 @kernel
-def reload(keys: Any, counts: Any, rows: Any, table: Any, bits: int) -> None:
-    """Write what `unload` gave into a larger empty table of ``2**bits`` slots."""
+def reload(keys: Any, counts: Any, rows: Any, table: Any, order: Any, bits: int) -> None:
+    """Write what `unload` gave into an empty table of ``2**bits`` slots."""
     info = keys.ndim
     mask = (_ONE << np.uint64(bits)) - _ONE
     shift = np.uint64(64 - bits)
+    distinct = np.uint64(len(counts))
     slots = np.empty(AHEAD, np.uint64)
-    for start in range(0, len(keys), AHEAD):
-        batch = min(AHEAD, len(keys) - start)
+    for start in range(np.uint64(0), distinct, np.uint64(AHEAD)):
+        batch = min(np.uint64(AHEAD), distinct - start)
         for q in range(batch):
             slot = (hash_at(keys, start + q) * SLOT_MULTIPLIER) >> shift
             slots[q] = slot
@@ -142,6 +147,7 @@ def reload(keys: Any, counts: Any, rows: Any, table: Any, bits: int) -> None:
                 slot = (slot + _ONE) & mask
             copy_key(keys, i, table, slot)
             table[slot, info] = np.uint64(rows[i]) << _ROW_SHIFT | np.uint64(counts[i])
+            order[i] = np.uint32(slot)
 
 
 @kernel
@@ -157,8 +163,8 @@ def address(keys: Any, counts: Any, rows: Any, first_row: int) -> None:
     first_row : int
         Row number of the first key.
     """
-    for i in range(len(keys)):
+    for i in range(np.uint64(len(keys))):
         key = keys[i]
         if counts[key] == 0:
-            rows[key] = first_row + i
+            rows[key] = first_row + np.int64(i)
         counts[key] += 1

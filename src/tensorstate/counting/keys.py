@@ -243,7 +243,7 @@ def _keys_at(keys: Any, address: Any, count: Any) -> Any:
 @kernel
 def hash_keys(keys: Any, hashes: Any) -> None:
     """Fill `hashes` with the mixed hashes of `keys`."""
-    for i in range(len(hashes)):
+    for i in range(np.uint64(len(hashes))):
         hashes[i] = hash_at(keys, i)
 
 

@@ -1,9 +1,14 @@
 """Radix partitions, for states that are mostly new, and the merge of what was counted.
 
-The top bits of a key's mixed hash tell its partition. Keys are copied partition by partition
-(`scatter_rows`, `scatter_counted`), and a partition that is small enough for the processor's
-cache is then counted in a dense table (`merge_partitions`): the output arrays in the order in
-which the keys came, and four bytes a slot, which hold the place of a key in them.
+The top bits of a key's mixed hash tell its partition. Keys are copied partition by partition,
+and a partition that fits the processor's cache is then counted in a dense table: the output
+arrays in the order in which the keys came, and four bytes a slot, which hold the place of a key
+in them.
+
+Rows are divided 65,536 at a time into buffers that stay in the cache, and copied from there in
+one stream: memory is slow to write at hundreds of places in turn.
+
+Indices are unsigned throughout: Numba lets signed ones count from the end, which takes time.
 """
 
 from __future__ import annotations
@@ -12,11 +17,18 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.extending import register_jitable
 
 from tensorstate.counting.compiled import kernel
 from tensorstate.counting.intrinsics import pointer
 from tensorstate.counting.kernels import SLOT_MULTIPLIER
 from tensorstate.counting.keys import copy_key, hash_at, keys_at, same_key
+
+CHUNK_ROWS = 1 << 16
+"""Rows that are divided together, so that two bytes tell which of them a key belongs to."""
+
+MOST_BITS = 16
+"""Most bits of a partition's number."""
 
 LARGEST_START = 18
 """A dense table starts with at most 2**18 slots (1 MiB, for the cache) and grows if it must."""
@@ -30,8 +42,8 @@ _FREE = np.uint32(0)
 
 
 @kernel
-def partition_starts(keys: Any, bits: int, starts: Any) -> None:
-    """Find where the partitions start when keys are laid partition by partition.
+def partition_starts(keys: Any, bits: int, numbers: Any, starts: Any) -> None:
+    """Find the partition of each key, and where the partitions start when laid end to end.
 
     Parameters
     ----------
@@ -39,42 +51,45 @@ def partition_starts(keys: Any, bits: int, starts: Any) -> None:
         Keys in any order.
     bits : int
         There are ``2**bits`` partitions.
+    numbers : (at least n,) uint16
+        Filled with the partition of each key.
     starts : (2**bits + 1,) int64
         Filled; the last is n.
     """
     # Two shifts: one of 64 bits, for a single partition, is undefined.
     shift = np.uint64(63 - bits)
     starts[:] = 0
-    for i in range(len(keys)):
-        starts[((hash_at(keys, i) >> _ONE) >> shift) + _ONE] += 1
-    for p in range(1, len(starts)):
-        starts[p] += starts[p - 1]
+    for i in range(np.uint64(len(keys))):
+        number = (hash_at(keys, i) >> _ONE) >> shift
+        numbers[i] = np.uint16(number)
+        starts[number + _ONE] += 1
+    for p in range(_ONE, np.uint64(len(starts))):
+        starts[p] += starts[p - _ONE]
 
 
 @kernel
-def scatter_rows(keys: Any, bits: int, places: Any, to_keys: Any, to_rows: Any) -> None:
+def scatter_rows(keys: Any, numbers: Any, places: Any, to_keys: Any, to_rows: Any) -> None:
     """Copy keys partition by partition, each with its place among `keys`.
 
     Parameters
     ----------
     keys : (n,) or (n, 2) uint64
-        Keys of consecutive rows.
-    bits : int
-        There are ``2**bits`` partitions.
+        Keys of at most 65,536 consecutive rows.
+    numbers : (at least n,) uint16
+        The partition of each.
     places : (2**bits,) int64
         Where each partition starts; changed to where it ends.
-    to_keys : (n,) or (n, 2) uint64
+    to_keys : (at least n,) or (at least n, 2) uint64
         Filled.
-    to_rows : (n,) uint32
+    to_rows : (at least n,) uint16
         Filled.
     """
-    shift = np.uint64(63 - bits)
-    for i in range(len(keys)):
-        p = (hash_at(keys, i) >> _ONE) >> shift
-        place = places[p]
+    for i in range(np.uint64(len(keys))):
+        number = np.uint64(numbers[i])
+        place = np.uint64(places[number])
         copy_key(keys, i, to_keys, place)
-        to_rows[place] = np.uint32(i)
-        places[p] = place + 1
+        to_rows[place] = np.uint16(i)
+        places[number] = np.int64(place + _ONE)
 
 
 @kernel
@@ -82,7 +97,7 @@ def scatter_counted(
     keys: Any,
     counts: Any,
     rows: Any,
-    bits: int,
+    numbers: Any,
     places: Any,
     to_keys: Any,
     to_counts: Any,
@@ -92,14 +107,80 @@ def scatter_counted(
 
     The parameters are those of `scatter_rows`.
     """
-    shift = np.uint64(63 - bits)
-    for i in range(len(keys)):
-        p = (hash_at(keys, i) >> _ONE) >> shift
-        place = places[p]
+    for i in range(np.uint64(len(keys))):
+        number = np.uint64(numbers[i])
+        place = np.uint64(places[number])
         copy_key(keys, i, to_keys, place)
         to_counts[place] = counts[i]
         to_rows[place] = rows[i]
-        places[p] = place + 1
+        places[number] = np.int64(place + _ONE)
+
+
+@register_jitable
+def absorb(
+    piece: Any,
+    times: Any,
+    piece_rows: Any,
+    add: Any,
+    i: Any,
+    end: Any,
+    keys: Any,
+    counts: Any,
+    rows: Any,
+    begin: Any,
+    done: Any,
+    slots: Any,
+    bits: Any,
+    place_mask: Any,
+    patience: Any,
+) -> Any:
+    """Count keys i, i + 1, ... up to `end` of a piece until the dense table is half full.
+
+    `times` is None where every count is 1. Returns the next i, how many keys there are in all,
+    and what is left of the patience with collisions.
+    """
+    shift = np.uint64(64 - bits)
+    mask = (_ONE << np.uint64(bits)) - _ONE
+    enough = begin + (_ONE << np.uint64(bits - 1))
+    while i < end and done < enough and patience >= 0:
+        hashed = hash_at(piece, i)
+        tag = np.uint32(hashed) & ~place_mask
+        slot = (hashed * SLOT_MULTIPLIER) >> shift
+        row = np.int64(piece_rows[i]) + add
+        count = np.int64(1) if times is None else times[i]
+        while True:
+            entry = slots[slot]
+            if entry == _FREE:
+                copy_key(piece, i, keys, done)
+                counts[done] = count
+                rows[done] = row
+                done += _ONE
+                slots[slot] = tag | np.uint32(done - begin)
+                break
+            if entry & ~place_mask == tag:
+                place = begin + np.uint64(entry & place_mask) - _ONE
+                if same_key(piece, i, keys, place):
+                    counts[place] += count
+                    rows[place] = min(rows[place], row)
+                    break
+            slot = (slot + _ONE) & mask
+            patience -= 1
+        i += _ONE
+    return i, done, patience
+
+
+@register_jitable
+def fill(slots: Any, keys: Any, begin: Any, done: Any, bits: Any, place_mask: Any) -> None:
+    """Enter keys `begin` up to `done`, which are distinct, into an empty dense table."""
+    shift = np.uint64(64 - bits)
+    mask = (_ONE << np.uint64(bits)) - _ONE
+    for place in range(begin, done):
+        hashed = hash_at(keys, place)
+        slot = (hashed * SLOT_MULTIPLIER) >> shift
+        while slots[slot] != _FREE:
+            slot = (slot + _ONE) & mask
+        tag = np.uint32(hashed) & ~place_mask
+        slots[slot] = tag | np.uint32(place - begin + _ONE)
 
 
 @kernel
@@ -117,7 +198,7 @@ def merge_partitions(
         Filled likewise with the sums of the counts and the smallest row numbers.
     pieces : (k, 4) int64
         Of each piece: the addresses of its keys, of its counts (int64; 0: every count is 1) and
-        of its row numbers (uint32 where every count is 1, else int64), and a number to add to
+        of its row numbers (uint16 where every count is 1, else int64), and a number to add to
         the row numbers.
     starts : (k, partitions + 1) int64
         Where each partition of each piece starts.
@@ -130,10 +211,9 @@ def merge_partitions(
         How many keys there are, or -1 if too many of them collide.
     """
     slots = np.empty(1 << LARGEST_START, np.uint32)
-    patience: Any = COLLISIONS_PER_KEY * (len(counts) + 1024)
-    done: Any = 0
+    patience = COLLISIONS_PER_KEY * (len(counts) + 1024)
+    done = np.uint64(0)
     for p in range(first, last):
-        begin = done
         total = 0
         for k in range(len(pieces)):
             total += starts[k, p + 1] - starts[k, p]
@@ -147,52 +227,57 @@ def merge_partitions(
         while place_bits < 32 and (1 << place_bits) <= total:
             place_bits += 1
         place_mask = np.uint32((1 << place_bits) - 1)
+        begin = done
         for k in range(len(pieces)):
-            begin_piece = starts[k, p]
-            count = starts[k, p + 1] - begin_piece
-            piece = keys_at(keys, pieces[k, 0], begin_piece + count)
-            each_once = pieces[k, 1] == 0
-            piece_counts = numba.carray(pointer(pieces[k, 1]), begin_piece + count, np.int64)
-            short_rows = numba.carray(pointer(pieces[k, 2]), begin_piece + count, np.uint32)
-            long_rows = numba.carray(pointer(pieces[k, 2]), begin_piece + count, np.int64)
+            i = np.uint64(starts[k, p])
+            end = np.uint64(starts[k, p + 1])
+            size = np.int64(end)
+            piece = keys_at(keys, pieces[k, 0], size)
+            times = numba.carray(pointer(pieces[k, 1]), size, np.int64)
+            short_rows = numba.carray(pointer(pieces[k, 2]), size, np.uint16)
+            long_rows = numba.carray(pointer(pieces[k, 2]), size, np.int64)
             add = pieces[k, 3]
-            for i in range(begin_piece, begin_piece + count):
-                hashed = hash_at(piece, i)
-                tag = np.uint32(hashed) & ~place_mask
-                slot = (hashed * SLOT_MULTIPLIER) >> np.uint64(64 - bits)
-                if each_once:
-                    times = np.int64(1)
-                    row = np.int64(short_rows[i]) + add
+            while i < end:
+                if pieces[k, 1] == 0:
+                    i, done, patience = absorb(
+                        piece,
+                        None,
+                        short_rows,
+                        add,
+                        i,
+                        end,
+                        keys,
+                        counts,
+                        rows,
+                        begin,
+                        done,
+                        slots,
+                        bits,
+                        place_mask,
+                        patience,
+                    )
                 else:
-                    times = piece_counts[i]
-                    row = long_rows[i] + add
-                while True:
-                    entry = slots[slot]
-                    if entry == _FREE:
-                        copy_key(piece, i, keys, done)
-                        counts[done] = times
-                        rows[done] = row
-                        done += 1
-                        slots[slot] = tag | np.uint32(done - begin)
-                        break
-                    if entry & ~place_mask == tag:
-                        place = begin + np.int64(entry & place_mask) - 1
-                        if same_key(piece, i, keys, place):
-                            counts[place] += times
-                            rows[place] = min(rows[place], row)
-                            break
-                    slot = (slot + _ONE) & np.uint64((1 << bits) - 1)
-                    patience -= 1
-                    if patience < 0:
-                        return -1
-                if 2 * (done - begin) > (1 << bits):
+                    i, done, patience = absorb(
+                        piece,
+                        times,
+                        long_rows,
+                        add,
+                        i,
+                        end,
+                        keys,
+                        counts,
+                        rows,
+                        begin,
+                        done,
+                        slots,
+                        bits,
+                        place_mask,
+                        patience,
+                    )
+                if patience < 0:
+                    return -1
+                if i < end:
                     bits += 2
                     slots = np.zeros(max(len(slots), 1 << bits), np.uint32)
-                    for place in range(begin, done):
-                        hashed = hash_at(keys, place)
-                        slot = (hashed * SLOT_MULTIPLIER) >> np.uint64(64 - bits)
-                        while slots[slot] != _FREE:
-                            slot = (slot + _ONE) & np.uint64((1 << bits) - 1)
-                        tag = np.uint32(hashed) & ~place_mask
-                        slots[slot] = tag | np.uint32(place - begin + 1)
-    return done
+                    fill(slots, keys, begin, done, bits, place_mask)
+    return np.int64(done)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = ["aIQ", "efficiency", "network_efficiency"]
 
@@ -80,7 +80,7 @@ def network_efficiency(
     >>> round(network_efficiency([0.25, 0.64]), 12)
     0.4
     """
-    layers = getattr(source, "efficiency_layers", source)
+    layers: Any = getattr(source, "efficiency_layers", source)
     if isinstance(layers, Mapping):
         layers = layers.values()
     values = [float(e.efficiency() if hasattr(e, "efficiency") else e) for e in layers]

@@ -23,7 +23,7 @@ from typing import Any
 
 import zarr
 from zarr.abc.store import Store
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCname, BloscCodec, Crc32cCodec
 from zarr.core.sync import sync
 from zarr.errors import GroupNotFoundError
 from zarr.storage import FsspecStore
@@ -40,6 +40,7 @@ __all__ = [
     "create_part",
     "create_run",
     "describe_store",
+    "committed_instances",
     "is_url",
     "open_format",
     "store_holds_something",
@@ -165,7 +166,10 @@ def create_part(
         chunks=(chunk_rows, width),
         dtype="uint8",
         # Shuffles hurt bits that are packed already; blosc itself would not see a flipped bit.
-        compressors=[BloscCodec(cname=codec, shuffle="noshuffle", typesize=1), Crc32cCodec()],
+        compressors=[
+            BloscCodec(cname=BloscCname(codec), shuffle="noshuffle", typesize=1),
+            Crc32cCodec(),
+        ],
         fill_value=0,
         attributes={"rows": 0, "uuid": str(uuid.uuid4()), "first_instance": 0},
         config={"write_empty_chunks": True},
@@ -203,6 +207,23 @@ def open_format(store: StoreLike, mode: str = "r") -> zarr.Group:
             f"({_versions().get('tensorstate')}) reads format {FORMAT}: install a newer one"
         )
     return group
+
+
+def committed_instances(run: zarr.Group) -> int:
+    """Return the instances that every layer of a run has committed.
+
+    Raises
+    ------
+    ValueError
+        If the attribute is not a number of instances.
+    """
+    instances = run.attrs.get("instances")
+    if not isinstance(instances, int) or instances < 0:
+        raise ValueError(
+            f"{run.store_path} says that {instances!r} instances are committed: "
+            "its metadata is damaged"
+        )
+    return instances
 
 
 def store_holds_something(store: StoreLike) -> bool:

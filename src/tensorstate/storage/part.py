@@ -47,6 +47,7 @@ class PartWriter:
         # A chunk is stored before the shape covers it.
         self._endless = _with_rows(array, _ENDLESS)
         self._buffer = np.empty(array.chunks, np.uint8)
+        self._start = self._fill = self._written = self.committed = 0
         self._truncate(rows)
 
     @property

@@ -52,7 +52,8 @@ class RawStates:
                 return self._read(start, stop)[:, columns]
             rows = np.arange(start, stop, step)
         if np.ndim(rows) == 0 and not isinstance(rows, (bool, np.bool_)):
-            return self._gather(np.asarray([rows]))[0][columns]
+            row: NDArray[np.uint8] = self._gather(np.asarray([rows]))[0]
+            return row[columns]
         return self._gather(_row_numbers(rows, len(self)))[:, columns]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:

@@ -8,7 +8,13 @@ from typing import Any
 import pandas as pd
 import zarr
 
-from tensorstate.storage.format import LayerInfo, StoreLike, describe_store, open_format
+from tensorstate.storage.format import (
+    LayerInfo,
+    StoreLike,
+    committed_instances,
+    describe_store,
+    open_format,
+)
 from tensorstate.storage.layer import LayerStates, StoredLayer
 from tensorstate.storage.part import PartReader
 
@@ -31,7 +37,7 @@ class StateRun(Mapping[str, LayerStates]):
     def __init__(self, group: zarr.Group, where: str) -> None:
         self._where = where
         self._about: dict[str, Any] = dict(group.attrs["tensorstate"])  # type: ignore[arg-type]
-        self._instances = int(group.attrs["instances"])  # type: ignore[arg-type]
+        self._instances = committed_instances(group)
         layers = [_open_layer(name, member, where) for name, member in group.groups()]
         layers.sort(key=lambda layer: (layer[1].index, layer[0]))
         self._layers = {name: StoredLayer(name, info, parts) for name, info, parts in layers}

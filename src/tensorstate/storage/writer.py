@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from tensorstate.storage import format as store_format
-from tensorstate.storage.format import LayerInfo, StoreLike, describe_store, store_identity
+from tensorstate.storage.format import (
+    LayerInfo,
+    StoreLike,
+    committed_instances,
+    describe_store,
+    store_identity,
+)
 from tensorstate.storage.part import PartReader, PartWriter
 
 __all__ = ["CHUNK_BYTES", "MODES", "QUEUE_BYTES", "RunWriter", "check_write_options"]
@@ -93,7 +99,7 @@ class RunWriter:
         with _registry_lock:
             _check_not_open(self.store)
             self._group = _open_group(self.store, mode, model)
-            self.committed_before = int(self._group.attrs["instances"])
+            self.committed_before = committed_instances(self._group)
             capacity = queue_bytes - min(self._chunk_budget, layers * self._chunk_bytes)
             self._queue = _WriteQueue(self._group, capacity, layers, self.where)
             _open_queues[store_identity(self.store)] = self._queue
@@ -218,7 +224,7 @@ class _WriteQueue:
         self._group = group
         self.expected_layers = expected_layers
         self._where = where
-        self._instances = int(group.attrs["instances"])
+        self._instances = committed_instances(group)
         self._items: deque[tuple[str, NDArray[np.uint8]] | _Action] = deque()
         self._bytes = 0
         self._awake = False
@@ -363,7 +369,7 @@ def _open_group(store: StoreLike, mode: str, model: str) -> zarr.Group:
     if mode == "w":
         return store_format.create_run(store, model, overwrite=True)
     raise FileExistsError(
-        f"{where} already holds a run with {group.attrs['instances']} committed instances: "
+        f"{where} already holds a run with {committed_instances(group)} committed instances: "
         "choose another storage path, or mode='w' to overwrite it, or mode='resume' to go on"
     )
 

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Train LeNet-5 on digits, capture its states, count them, and print what they say.
+#
+#     bash scripts/demo.sh [--retrain]
+#
+# The trained model and the run are kept in build/demo; --retrain trains anew.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/_environment.sh
+trap 'printf "\nThe demo failed: the lines above say why.\n" >&2' ERR
+
+ensure_environment demo,tensorflow
+
+step "LeNet-5: training, capture, efficiency and aIQ"
+.venv/bin/python scripts/lenet5.py --model build/demo/lenet5.keras --run build/demo/run.zarr "$@"
+
+step "The stored run, reopened without TensorFlow"
+.venv/bin/tensorstate info build/demo/run.zarr
+
+printf '\nDone. The run is in build/demo/run.zarr, the model in build/demo/lenet5.keras.\n'

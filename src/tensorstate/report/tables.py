@@ -1,0 +1,53 @@
+"""Tables for a terminal."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["layer_table"]
+
+
+def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
+    """Lay a run's summary out for a terminal.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        From `StateRun.summary`: a row for each layer.
+    title : str, optional
+        What stands above the table.
+
+    Returns
+    -------
+    rich.table.Table
+        Entropies in bits and efficiencies in percent. A layer whose entropy is within a bit of
+        log2(states), which it cannot exceed, is marked with an asterisk: its sample is too small.
+    """
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("layer")
+    headers = ("neurons", "positions", "instances", "states", "distinct", "entropy", "efficiency")
+    for header in headers:
+        table.add_column(header, justify="right")
+    limited = False
+    for name, row in summary.iterrows():
+        counts = [f"{int(row[column]):,}" for column in headers[:5]]
+        if row["states"] == 0:
+            table.add_row(escape(str(name)), *counts, "-", "-")
+            continue
+        at_limit = row["entropy"] > math.log2(row["states"]) - 1
+        limited = limited or at_limit
+        mark = "*" if at_limit else ""
+        table.add_row(
+            escape(str(name)),
+            *counts,
+            f"{row['entropy']:.3f} bits{mark}",
+            f"{100 * row['efficiency']:.1f} %{mark}",
+        )
+    if limited:
+        table.caption = "* limited by the number of states captured, not by the layer"
+        table.caption_justify = "left"
+    return table
