@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["compress_states", "decompress_states", "pack_states", "packed_width"]
+__all__ = ["check_activations", "compress_states", "decompress_states", "pack_states", "packed_width"]
 
 # Elements that are copied at a time when an array's memory is not laid out row by row.
 _BLOCK_ELEMENTS = 1 << 20
@@ -42,7 +42,7 @@ def compress_states(x: ArrayLike, threshold: float = 0.0) -> NDArray[np.uint8]:
         layout. The last axis holds the neurons.
     threshold : float, default 0
         A neuron fires where its activation is strictly greater. The threshold is rounded to the
-        dtype of `x` if that is a floating one, as NumPy does with a Python number.
+        dtype of `x` first if that is a floating one, so that 0.1 is never greater than 0.1.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def pack_states(x: NDArray[Any], threshold: float = 0.0) -> tuple[NDArray[np.uin
     nans : int
         How many activations were NaN.
     """
-    _check_packable(x, threshold)
+    check_activations(x, threshold)
     neurons = x.shape[-1]
     packed = np.empty((*x.shape[:-1], packed_width(neurons)), np.uint8)
     if x.size == 0:
@@ -143,7 +143,8 @@ def pack_states(x: NDArray[Any], threshold: float = 0.0) -> tuple[NDArray[np.uin
     return packed, _pack_blocks(x, threshold, packed)
 
 
-def _check_packable(x: NDArray[Any], threshold: float) -> None:
+def check_activations(x: NDArray[Any], threshold: float = 0.0) -> None:
+    """Raise the TypeError or ValueError of `compress_states` for what cannot be packed."""
     is_number = x.dtype.kind in "fiub" or x.dtype.name == "bfloat16"
     if not is_number:
         raise TypeError(f"activations are real numbers or booleans, not {x.dtype}")

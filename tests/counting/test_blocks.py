@@ -18,8 +18,8 @@ from tests.strategies import (
 
 def count(rows, bits, first_row=0):
     """Count one array through both kinds of tasks."""
-    pieces = blocks.count_block([rows], rows.shape[1], first_row, bits)
-    return StateHistogram(*blocks.merge_pieces(pieces), rows.shape[1])
+    pieces = blocks.count_block([rows], len(rows), rows.shape[1], first_row, bits)
+    return StateHistogram(*blocks.merged(pieces), rows.shape[1])
 
 
 def as_arrays(counted):
@@ -40,7 +40,7 @@ def test_pieces_of_several_blocks_add_up(rows, bits, cut):
         *blocks.count_block([rows[cut:]], rows.shape[1], cut, bits),
         *blocks.count_block([rows[:cut]], rows.shape[1], 0, bits),
     ]
-    merged = blocks.merge_pieces(pieces)
+    merged = blocks.merged(pieces)
     assert as_dict(StateHistogram(*merged, rows.shape[1]), rows) == count_by_hand(rows)
     assert as_arrays(merged) == as_arrays(blocks.merge_by_sorting(pieces))
 
@@ -52,7 +52,7 @@ def test_divided_rows_are_counted_by_the_merge(rows, bits, cut):
     pieces = [blocks.scatter(keys[:cut], bits, 0)]
     if cut < len(keys):
         pieces.append(blocks.scatter(keys[cut:], bits, cut))
-    merged = blocks.merge_pieces(pieces)
+    merged = blocks.merged(pieces)
     assert as_dict(StateHistogram(*merged, rows.shape[1]), rows) == count_by_hand(rows)
     assert as_arrays(merged) == as_arrays(blocks.merge_by_sorting(pieces))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import keras
@@ -102,8 +103,16 @@ def emit(recorder: StateRecorder, tensor: Any) -> Any:
     """
     import tensorflow as tf
 
+    # TensorFlow keeps every callback as long as the process lives, and a recorder holds a run.
+    recorder_ref = weakref.ref(recorder)
+
+    def record(array: Any) -> None:
+        recorder = recorder_ref()
+        if recorder is not None:
+            recorder.record(array)
+
     # Being stateful, the callback runs once in every pass, in the order of the program.
-    recorded = tf.numpy_function(recorder.record, [tensor], [], stateful=True)
+    recorded = tf.numpy_function(record, [tensor], [], stateful=True)
     if tf.executing_eagerly():
         return tensor
     with tf.control_dependencies([recorded]):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import keras
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from tensorstate.capture.keras import emit
 from tensorstate.capture.recorder import CaptureOptions, StateRecorder
@@ -147,7 +148,8 @@ class Taps:
         if names:
             warnings.warn(
                 f"the pass through the model did not reach {', '.join(names)}: nothing is recorded "
-                "there unless a later pass does",
+                "there, unless a later pass does; layers that only run inside of a tf.function of "
+                "their own cannot be reached",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -176,6 +178,11 @@ def _check_tensor(site: _Site, tensor: Any, channel_axis: int) -> None:
             f"layer {site.layer.name!r} runs in a loop, a branch or a tf.function of its own, "
             f"where rows would be lost or out of order: attach to the layer that contains it"
         )
+
+
+def _is_being_built(current: _Pass) -> bool:
+    """Whether Keras interrupts a pass to run layers symbolically, so that they make weights."""
+    return in_symbolic_scope() and _graph() is not current.graph
 
 
 def _require_pass() -> _Pass:
@@ -235,7 +242,7 @@ def _is_quantised(layer: keras.layers.Layer) -> bool:
 def _probed(layer: keras.layers.Layer, call: Callable[..., Any]) -> Callable[..., Any]:
     def probed_call(*args: Any, **kwargs: Any) -> Any:
         current = _current_pass.get()
-        if current is None or not current.taps.watches(layer):
+        if current is None or not current.taps.watches(layer) or _is_being_built(current):
             return call(*args, **kwargs)
         occurrence = current.calls[id(layer)]
         current.calls[id(layer)] += 1

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate.bits import pack_states, packed_width
+from tensorstate.bits import check_activations, pack_states, packed_width
 from tensorstate.storage import (
     QUEUE_BYTES,
     LayerInfo,
@@ -221,6 +221,7 @@ class StateRecorder(RecordedStates):
         if not self.capture_on:
             return
         batch = self._channels_last(_as_array(array))
+        check_activations(batch)
         with self._lock:
             self._check_shape(batch)
             self._record_pieces(batch)
@@ -237,10 +238,10 @@ class StateRecorder(RecordedStates):
     def _check_shape(self, batch: NDArray[Any]) -> None:
         neurons, positions = batch.shape[-1], math.prod(batch.shape[1:-1])
         if self._info is None:
-            if neurons == 0 or positions == 0:
+            if positions == 0:
                 raise ValueError(
                     f"capture {self.name!r} got a batch of shape {batch.shape}, "
-                    "with no neuron or no position in an instance"
+                    "with no position in an instance"
                 )
             options = self._options
             info = LayerInfo(

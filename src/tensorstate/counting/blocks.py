@@ -168,7 +168,8 @@ class Table:
         self._renew()
 
     def _renew(self) -> None:
-        self._table = np.zeros((1 << self._bits, 2 * self._words), np.uint64)
+        self._table = np.empty((1 << self._bits, 2 * self._words), np.uint64)
+        self._table[...] = 0
         self._order = np.empty(1 << self._bits, np.uint32)
 
     def count(self, keys: U64Array, first_row: int) -> int:
@@ -197,7 +198,7 @@ class Table:
     def _grow(self, rows: int) -> None:
         counted = self.unload()
         self._distinct_before, self._rows_before = self._distinct, rows
-        self._bits += 2
+        self._bits += 1 if self._bits >= 16 else 2
         self._renew()
         arrays = [frozen(array) for array in counted]
         kernels.reload(*arrays, self._table, self._order, self._bits)
@@ -271,7 +272,23 @@ def partition(counted: Counted, bits: int, first_row: int = 0) -> Piece:
     return Piece(*to, starts[None], np.array([first_row]))
 
 
-def merge_pieces(pieces: Sequence[Piece], first: int = 0, last: int | None = None) -> Counted:
+def entries(pieces: Sequence[Piece], first: int = 0, last: int = -1) -> int:
+    """Return how many keys pieces hold of the partitions from `first` up to `last`."""
+    return sum(int((piece.starts[:, last] - piece.starts[:, first]).sum()) for piece in pieces)
+
+
+def part_of(counted: Counted, begin: int, end: int) -> Counted:
+    """Return entries `begin` up to `end` of keys, counts and first rows."""
+    keys, counts, rows = counted
+    return keys[begin:end], counts[begin:end], rows[begin:end]
+
+
+def empty_room(size: int, words: int) -> Counted:
+    """Return uninitialised keys of `words` words, counts and first rows for `size` states."""
+    return empty_keys(size, words), np.empty(size, np.int64), np.empty(size, np.int64)
+
+
+def merge_pieces(pieces: Sequence[Piece], first: int, last: int, room: Counted) -> int:
     """Add up the counts of equal keys, partition by partition.
 
     Parameters
@@ -279,19 +296,16 @@ def merge_pieces(pieces: Sequence[Piece], first: int = 0, last: int | None = Non
     pieces : sequence of Piece
         At least one, all with the same partitions, in the order of their rows.
     first, last : int
-        Which partitions; by default all.
+        The partitions from `first` up to `last` are merged.
+    room : (keys, counts, rows)
+        Filled from the start with the distinct keys, by partition and within it by first row,
+        their counts and first rows. There must be room for all `entries`.
 
     Returns
     -------
-    keys, counts, rows
-        The distinct keys by partition and within it by first row, with counts and first rows.
+    int
+        How many distinct keys there are.
     """
-    last = pieces[0].starts.shape[1] - 1 if last is None else last
-    starts = np.concatenate([piece.starts for piece in pieces])
-    room = int((starts[:, last] - starts[:, first]).sum())
-    keys = np.empty((room, *pieces[0].keys.shape[1:]), np.uint64)
-    counts = np.empty(room, np.int64)
-    rows = np.empty(room, np.int64)
     # The kernel is given addresses: `held` keeps what is there alive.
     held = [
         [None if part is None else frozen(part) for part in (piece.keys, piece.counts, piece.rows)]
@@ -300,17 +314,27 @@ def merge_pieces(pieces: Sequence[Piece], first: int = 0, last: int | None = Non
     addresses = [[0 if part is None else part.ctypes.data for part in parts] for parts in held]
     chunks = np.repeat(np.array(addresses), [len(piece.add) for piece in pieces], axis=0)
     table = np.column_stack([chunks, np.concatenate([piece.add for piece in pieces])])
-    distinct = partitions.merge_partitions(
-        keys, counts, rows, np.ascontiguousarray(table), starts, first, last
+    starts = np.concatenate([piece.starts for piece in pieces])
+    distinct = int(
+        partitions.merge_partitions(*room, np.ascontiguousarray(table), starts, first, last)
     )
-    if distinct < 0:
-        return merge_by_sorting(pieces, first, last)
-    return keys[:distinct], counts[:distinct], rows[:distinct]
+    if distinct >= 0:
+        return distinct
+    merged = merge_by_sorting(pieces, first, last)
+    distinct = len(merged[0])
+    for part, values in zip(room, merged, strict=True):
+        part[:distinct] = values
+    return distinct
 
 
-def merge_by_sorting(pieces: Sequence[Piece], first: int = 0, last: int | None = None) -> Counted:
+def merged(pieces: Sequence[Piece]) -> Counted:
+    """Merge all partitions, and return keys, counts and first rows."""
+    room = empty_room(entries(pieces), pieces[0].keys.ndim)
+    return part_of(room, 0, merge_pieces(pieces, 0, pieces[0].starts.shape[1] - 1, room))
+
+
+def merge_by_sorting(pieces: Sequence[Piece], first: int, last: int) -> Counted:
     """Do what `merge_pieces` does in a time that no input can stretch, though not the shortest."""
-    last = pieces[0].starts.shape[1] - 1 if last is None else last
     chosen = [piece.select(first, last) for piece in pieces]
     keys = np.concatenate([piece.keys for piece in chosen])
     counts = np.concatenate(

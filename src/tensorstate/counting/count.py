@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,11 +20,15 @@ from tensorstate.counting.blocks import (
     Counted,
     Piece,
     count_block,
+    empty_room,
+    entries,
     merge_pieces,
+    merged,
+    part_of,
     partition_bits,
 )
 from tensorstate.counting.histogram import StateHistogram
-from tensorstate.counting.sources import Block, Span, cut, read
+from tensorstate.counting.sources import Block, cut, read
 
 __all__ = ["count_states"]
 
@@ -69,10 +73,17 @@ def count_states(states: Any, *, progress: bool | None = None) -> StateHistogram
     <StateHistogram: 2 distinct of 3 states, 2 bytes each>
     """
     where = _scheduler()
-    blocks, rows, width = cut(states, in_process=where.in_process)
+    blocks, rows, width = cut(states, where.threads, in_process=where.in_process)
     if not blocks:
         return StateHistogram.from_parts([], width)
-    parts = _compute(_graph(blocks, width, partition_bits(rows), where), where, progress)
+    bits = partition_bits(rows)
+    counted = [_counted(block, width, bits) for block in blocks]
+    ranges = _ranges(bits, where)
+    if where.in_process:
+        room, *filled = _compute(_merges_in_one_room(counted, ranges), where, progress)
+        parts = _parts(room, filled)
+    else:
+        parts = _compute(_merges_of_copies(counted, ranges), where, progress)
     return StateHistogram.from_parts(parts, width)
 
 
@@ -109,48 +120,82 @@ def _scheduler() -> Scheduler:
     return Scheduler(threads, False)
 
 
-def _graph(blocks: Sequence[Block], width: int, bits: int, where: Scheduler) -> list[Delayed]:
-    """Return one delayed part of the result for each range of partitions, in their order."""
-    ranges = _ranges(1 << bits, where)
-    count = delayed(_count, pure=False)
-    merge = delayed(_merge, pure=False)
-    counted = [
-        count([span.source for span in block.spans], _without_sources(block), width, bits, ranges)
-        for block in blocks
-    ]
-    return [merge([block[r] for block in counted]) for r in range(len(ranges))]
+def _task(function: Callable[..., Any], *args: Any) -> Delayed:
+    return delayed(function, pure=False)(*args)
 
 
-def _ranges(partitions: int, where: Scheduler) -> list[tuple[int, int]]:
+def _counted(block: Block, width: int, bits: int) -> Delayed:
+    """Return the task that counts a block."""
+    # The sources are an argument of their own, so that Dask finds those that are delayed.
+    sources = [span.source for span in block.spans]
+    spans = tuple(replace(span, source=None) for span in block.spans)
+    return _task(_count, sources, replace(block, spans=spans), width, bits)
+
+
+def _count(sources: list[Any], block: Block, width: int, bits: int) -> list[Piece]:
+    pairs = zip(block.spans, sources, strict=True)
+    block = replace(block, spans=tuple(replace(span, source=source) for span, source in pairs))
+    return count_block(read(block, width), block.rows, width, block.first_row, bits)
+
+
+def _ranges(bits: int, where: Scheduler) -> list[tuple[int, int]]:
     """Divide the partitions among merge tasks: enough of them to keep all threads busy."""
+    partitions = 1 << bits
     tasks = 1 if where.threads == 1 else min(partitions, MERGES_PER_THREAD * where.threads)
     return list(pairwise(partitions * task // tasks for task in range(tasks + 1)))
 
 
-def _without_sources(block: Block) -> Block:
-    """Return a block whose sources travel apart, so that Dask sees those that are delayed."""
-    spans = tuple(Span(None, span.start, span.stop, span.step) for span in block.spans)
-    return Block(spans, block.first_row)
+# Tasks in one process: all merge into the same arrays, each into a part that no other one
+# touches, so that a large result need not be copied. A task that ran twice would write the same.
 
 
-def _count(
-    sources: list[Any], block: Block, width: int, bits: int, ranges: list[tuple[int, int]]
-) -> list[list[Piece]]:
-    spans = [
-        Span(source, span.start, span.stop, span.step)
-        for source, span in zip(sources, block.spans, strict=True)
+def _merges_in_one_room(counted: list[Delayed], ranges: list[tuple[int, int]]) -> list[Delayed]:
+    room = _task(_room, counted)
+    return [room, *(_task(_merge_into, counted, room, *edges) for edges in ranges)]
+
+
+def _room(blocks: list[list[Piece]]) -> Counted:
+    pieces = _all(blocks)
+    return empty_room(entries(pieces), pieces[0].keys.ndim)
+
+
+def _merge_into(blocks: list[list[Piece]], room: Counted, first: int, last: int) -> slice:
+    pieces = _all(blocks)
+    begin = entries(pieces, 0, first)
+    end = begin + entries(pieces, first, last)
+    return slice(begin, begin + merge_pieces(pieces, first, last, part_of(room, begin, end)))
+
+
+def _parts(room: Counted, filled: list[slice]) -> list[Counted]:
+    """Return what merges filled: as one part, where they left no gap."""
+    distinct = sum(part.stop - part.start for part in filled)
+    if distinct == filled[-1].stop:
+        return [part_of(room, 0, distinct)]
+    return [part_of(room, part.start, part.stop) for part in filled]
+
+
+# Tasks in several processes: each is sent a copy of what it merges, and sends back the result.
+
+
+def _merges_of_copies(counted: list[Delayed], ranges: list[tuple[int, int]]) -> list[Delayed]:
+    return [
+        _task(_merge, [_task(_select, pieces, *edges) for pieces in counted]) for edges in ranges
     ]
-    rows = sum(span.stop - span.start for span in spans)
-    batches = read(Block(tuple(spans), block.first_row), width)
-    pieces = count_block(batches, rows, width, block.first_row, bits)
-    return [[piece.select(*edges) for piece in pieces] for edges in ranges]
+
+
+def _select(pieces: list[Piece], first: int, last: int) -> list[Piece]:
+    return [piece.select(first, last) for piece in pieces]
 
 
 def _merge(blocks: list[list[Piece]]) -> Counted:
-    return merge_pieces([piece for pieces in blocks for piece in pieces])
+    return merged(_all(blocks))
 
 
-def _compute(tasks: list[Delayed], where: Scheduler, progress: bool | None) -> list[Counted]:
+def _all(blocks: list[list[Piece]]) -> list[Piece]:
+    return [piece for pieces in blocks for piece in pieces]
+
+
+def _compute(tasks: list[Delayed], where: Scheduler, progress: bool | None) -> list[Any]:
     if not (sys.stderr.isatty() if progress is None else progress):
         return list(dask.compute(*tasks))
     silent = SILENT_SECONDS if progress is None else 0.0
@@ -160,7 +205,7 @@ def _compute(tasks: list[Delayed], where: Scheduler, progress: bool | None) -> l
     return _compute_on_cluster(tasks, where.client, silent)
 
 
-def _compute_on_cluster(tasks: list[Delayed], client: Any, silent: float) -> list[Counted]:
+def _compute_on_cluster(tasks: list[Delayed], client: Any, silent: float) -> list[Any]:
     import distributed
 
     futures = client.compute(tasks)

@@ -15,7 +15,7 @@ from tensorstate.counting.blocks import (
     Counted,
     I64Array,
     canonical_order,
-    merge_pieces,
+    merged,
     partition,
     partition_bits,
 )
@@ -252,7 +252,7 @@ class StateHistogram:
             )
         bits = partition_bits(self.distinct + other.distinct)
         pieces = [partition(part, bits) for part in (*self._parts, *other._parts)]
-        return StateHistogram.from_parts([merge_pieces(pieces)] if pieces else [], self._width)
+        return StateHistogram.from_parts([merged(pieces)] if pieces else [], self._width)
 
     def with_first_rows(self, first_rows: npt.ArrayLike) -> StateHistogram:
         """Return the same histogram with other row numbers.

@@ -38,15 +38,29 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
         struct = context.make_array(signature.args[0])(context, builder, args[0])
         stride = builder.extract_value(struct.strides, 0)
         start = builder.ptrtoint(struct.data, _I64)
-        address = builder.add(start, builder.mul(args[1], stride))
-        pointer = builder.inttoptr(address, _I8.as_pointer())
-        function_type = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-        for_writing, keep_in_all_caches, data = _I32(1), _I32(3), _I32(1)
-        builder.call(function, [pointer, for_writing, keep_in_all_caches, data])
+        _call_prefetch(builder, builder.add(start, builder.mul(args[1], stride)))
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen
+
+
+@intrinsic
+def prefetch_at(typingctx: Any, address: Any) -> Any:
+    """Ask for the cache line at an address (uint64), which need not be a valid one."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _call_prefetch(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), codegen
+
+
+def _call_prefetch(builder: Any, address: Any) -> None:
+    function_type = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+    for_writing, keep_in_all_caches, data = _I32(1), _I32(3), _I32(1)
+    pointer = builder.inttoptr(address, _I8.as_pointer())
+    builder.call(function, [pointer, for_writing, keep_in_all_caches, data])
 
 
 def _make_load(bits: int) -> Any:

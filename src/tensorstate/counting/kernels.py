@@ -23,6 +23,10 @@ from tensorstate.counting.keys import U64Array, copy_key, hash_at, same_key
 AHEAD = 64
 """Rows that are prefetched together."""
 
+KEYS_AHEAD = 256
+"""How far ahead keys are prefetched: where several are handled at once the processor does not
+notice that they are read in order."""
+
 # The slot is taken from all bits of the hash, not from its top bits: those are alike for all
 # keys of a partition, and may be alike for an unlucky input.
 SLOT_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -44,7 +48,7 @@ def new_table(bits: int, words: int) -> U64Array:
 @register_jitable(inline="always")
 def is_full(slots: int, taken: int) -> bool:
     """Whether a table may pass half of its slots with the next batch of rows."""
-    return 2 * (taken + AHEAD) > slots
+    return bool(2 * (taken + AHEAD) > slots)
 
 
 @kernel
@@ -77,8 +81,10 @@ def insert(keys: Any, table: Any, order: Any, bits: int, distinct: int, first_ro
     taken = np.uint64(distinct)
     used = np.uint64(0)
     patience = COLLISIONS_PER_KEY * (len(keys) + 1024)
-    while used < len(keys) and not is_full(len(table), np.intp(taken)) and patience > 0:
-        batch = np.uint64(min(AHEAD, len(keys) - np.intp(used)))
+    while used < len(keys) and patience > 0 and not is_full(len(table), np.intp(taken)):
+        batch = min(np.uint64(AHEAD), np.uint64(len(keys)) - used)
+        for q in range(np.uint64(0), batch, np.uint64(4)):
+            prefetch(keys, np.intp(used + q) + KEYS_AHEAD)
         for q in range(batch):
             slot = (hash_at(keys, used + q) * SLOT_MULTIPLIER) >> shift
             slots[q] = slot

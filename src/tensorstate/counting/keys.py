@@ -30,6 +30,7 @@ from tensorstate.counting.intrinsics import (
     load32,
     load64,
     pointer,
+    prefetch_at,
     xxh3_128,
 )
 
@@ -38,6 +39,8 @@ U8Array: TypeAlias = npt.NDArray[np.uint8]
 
 WIDEST_EXACT = 16
 """Widest packed state, in bytes, that is its own key; wider ones are known by a digest."""
+
+BYTES_AHEAD = 2048
 
 # Odd constants with about as many ones as zeros. They are part of the stored format: the
 # canonical order of a histogram is the order of the mixed hashes.
@@ -253,8 +256,12 @@ def digest_rows(rows: Any, keys: Any) -> None:
     count, width = rows.shape
     start = np.uint64(rows.ctypes.data)
     length = np.uint64(width)
-    for i in range(count):
-        low, high = xxh3_128(start + np.uint64(i) * length, length)
+    for i in range(np.uint64(count)):
+        address = start + i * length
+        # A digest is so long a computation that the processor does not look ahead by itself.
+        for line in range(np.uint64(0), length, np.uint64(64)):
+            prefetch_at(address + line + np.uint64(BYTES_AHEAD))
+        low, high = xxh3_128(address, length)
         keys[i, 0] = low
         keys[i, 1] = high
 

@@ -20,8 +20,8 @@ import numpy as np
 from numba.extending import register_jitable
 
 from tensorstate.counting.compiled import kernel
-from tensorstate.counting.intrinsics import pointer
-from tensorstate.counting.kernels import SLOT_MULTIPLIER
+from tensorstate.counting.intrinsics import pointer, prefetch, prefetch_at
+from tensorstate.counting.kernels import KEYS_AHEAD, SLOT_MULTIPLIER
 from tensorstate.counting.keys import copy_key, hash_at, keys_at, same_key
 
 CHUNK_ROWS = 1 << 16
@@ -60,6 +60,7 @@ def partition_starts(keys: Any, bits: int, numbers: Any, starts: Any) -> None:
     shift = np.uint64(63 - bits)
     starts[:] = 0
     for i in range(np.uint64(len(keys))):
+        prefetch(keys, np.intp(i) + KEYS_AHEAD)
         number = (hash_at(keys, i) >> _ONE) >> shift
         numbers[i] = np.uint16(number)
         starts[number + _ONE] += 1
@@ -183,6 +184,20 @@ def fill(slots: Any, keys: Any, begin: Any, done: Any, bits: Any, place_mask: An
         slots[slot] = tag | np.uint32(place - begin + _ONE)
 
 
+@register_jitable
+def prefetch_start(keys: Any, pieces: Any, starts: Any, k: Any, p: Any) -> None:
+    """Ask for the first kilobyte of keys, and their rows, of partition `p` of piece `k`.
+
+    A partition of a piece is too short for the processor to notice that it is read in order.
+    """
+    if k < len(pieces):
+        start = np.uint64(starts[k, p])
+        for line in range(np.uint64(0), np.uint64(1024), np.uint64(64)):
+            prefetch_at(np.uint64(pieces[k, 0]) + np.uint64(8 * keys.ndim) * start + line)
+        for line in range(np.uint64(0), np.uint64(256), np.uint64(64)):
+            prefetch_at(np.uint64(pieces[k, 2]) + np.uint64(2) * start + line)
+
+
 @kernel
 def merge_partitions(
     keys: Any, counts: Any, rows: Any, pieces: Any, starts: Any, first: int, last: int
@@ -237,6 +252,7 @@ def merge_partitions(
             short_rows = numba.carray(pointer(pieces[k, 2]), size, np.uint16)
             long_rows = numba.carray(pointer(pieces[k, 2]), size, np.int64)
             add = pieces[k, 3]
+            prefetch_start(keys, pieces, starts, k + 1, p)
             while i < end:
                 if pieces[k, 1] == 0:
                     i, done, patience = absorb(

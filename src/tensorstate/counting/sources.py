@@ -14,8 +14,9 @@ from tensorstate.counting.keys import U8Array
 
 __all__ = ["Block", "Span", "cut", "read"]
 
-BLOCK_ROWS = 1 << 21
-BLOCK_BYTES = 32 << 20
+BLOCK_ROWS = 1 << 25
+BLOCK_BYTES = 1 << 30
+LEAST_ROWS = 1 << 16
 MOST_BLOCKS = 1024
 READ_BYTES = 16 << 20
 
@@ -55,16 +56,21 @@ class Block:
     spans: tuple[Span, ...]
     first_row: int
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return sum(span.stop - span.start for span in self.spans)
 
-def cut(states: Any, *, in_process: bool) -> tuple[list[Block], int, int]:
+
+def cut(states: Any, threads: int, *, in_process: bool) -> tuple[list[Block], int, int]:
     """Check what is to be counted and cut it into blocks.
-
-    The blocks depend on the input and its chunks alone.
 
     Parameters
     ----------
     states
         A (rows, W) uint8 array or a sequence of them, as `count_states` takes them.
+    threads : int
+        How many tasks run at once: there are enough blocks for all.
     in_process : bool
         Whether tasks run in this process, and may read what only this process has.
 
@@ -96,7 +102,7 @@ def cut(states: Any, *, in_process: bool) -> tuple[list[Block], int, int]:
                 "count layers of different widths one by one"
             )
     rows = sum(int(array.shape[0]) for array in arrays)
-    most = max(min(BLOCK_ROWS, BLOCK_BYTES // widths[0]), -(-rows // MOST_BLOCKS), 1)
+    most = _most_rows(rows, widths[0], threads)
     spans = (span for array in arrays for span in _spans(array, most, in_process))
     return _join(spans, most), rows, widths[0]
 
@@ -131,6 +137,13 @@ def read(block: Block, width: int) -> Iterator[U8Array]:
                     f"not as uint8 of the shape {(stop - start, width)}"
                 )
             yield rows
+
+
+def _most_rows(rows: int, width: int, threads: int) -> int:
+    """Return how many rows a block may have: as many blocks for each thread, and large ones."""
+    most = max(min(BLOCK_ROWS, BLOCK_BYTES // width), -(-rows // MOST_BLOCKS), 1)
+    blocks_per_thread = -(-rows // (most * threads))
+    return max(-(-rows // max(blocks_per_thread * threads, 1)), min(LEAST_ROWS, most))
 
 
 def _check(array: Any, name: str) -> None:

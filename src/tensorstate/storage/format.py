@@ -25,7 +25,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.codecs import BloscCname, BloscCodec, Crc32cCodec
 from zarr.core.sync import sync
-from zarr.errors import GroupNotFoundError
+from zarr.errors import ContainsArrayError, GroupNotFoundError
 from zarr.storage import FsspecStore
 
 from tensorstate.bits import packed_width
@@ -189,7 +189,9 @@ def open_format(store: StoreLike, mode: str = "r") -> zarr.Group:
     where = describe_store(store)
     try:
         group = zarr.open_group(store, mode=mode)  # type: ignore[arg-type]
-    except (GroupNotFoundError, FileNotFoundError, NotADirectoryError):
+    except ContainsArrayError:
+        raise ValueError(f"{where} is not a run of tensorstate, but a Zarr array") from None
+    except (GroupNotFoundError, FileNotFoundError, NotADirectoryError, FileExistsError):
         if store_holds_something(store):
             raise ValueError(
                 f"{where} is not a run of tensorstate: it holds no Zarr group"
