@@ -335,7 +335,7 @@ def test_a_model_that_xla_was_asked_for_still_records():
 
 
 def test_what_a_user_looks_at(lenet, capsys):
-    model, x, _ = lenet
+    model, _x, _ = lenet
     efficiency_model = ts.build_efficiency_model(model, "Conv2D")
     assert efficiency_model.layers == model.layers
     assert efficiency_model.get_layer("conv_1") is model.get_layer("conv_1")
@@ -377,7 +377,12 @@ def refused(tmp_path, error, says, model, *args, **options):
         ([[]], {}, ValueError, "attach_to is empty"),
         ([[3]], {}, TypeError, "names or classes"),
         (["Conv2D"], {"exclude": "Conv2D"}, ValueError, "takes away all"),
-        (["Conv2D"], {"exclude": "cnv_1"}, ValueError, "exclude: no layer .* did you mean 'conv_1'"),
+        (
+            ["Conv2D"],
+            {"exclude": "cnv_1"},
+            ValueError,
+            "exclude: no layer .* did you mean 'conv_1'",
+        ),
         (["Conv2D"], {"method": "during"}, ValueError, "'during': choose one of 'before', 'after'"),
         (["Conv2D"], {"mode": "a"}, ValueError, "unknown mode"),
         (["Conv2D"], {"threshold": float("nan")}, ValueError, "finite number"),
@@ -482,7 +487,7 @@ def test_layers_inside_of_a_function_of_their_own_are_refused():
     model = Hidden()
     model(models.vectors(3))
     efficiency_model = ts.build_efficiency_model(model, "dense")
-    with pytest.raises(ValueError, match="'dense' runs in a loop, a branch or a tf.function"):
+    with pytest.raises(ValueError, match=r"'dense' runs in a loop, a branch or a tf.function"):
         efficiency_model.predict(models.vectors(5), verbose=0)
     # One that was traced before, by the original, is not traced again, and so cannot be probed.
     efficiency_model = ts.build_efficiency_model(model, "dense")
@@ -531,8 +536,12 @@ def test_a_failure_in_the_background_stops_predict_with_its_cause(lenet):
     efficiency_model = ts.build_efficiency_model(
         model, "Conv2D", storage_path=store, queue_bytes=1000
     )
-    with pytest.raises((tf.errors.OpError, OSError), match="No space left on device"):
+
+    def predict_often():
         for _ in range(200):
             efficiency_model.predict(x, verbose=0)
+
+    with pytest.raises((tf.errors.OpError, OSError), match="No space left on device"):
+        predict_often()
     with pytest.raises(OSError, match="No space left on device"):
         efficiency_model.efficiency_layers[0].flush()

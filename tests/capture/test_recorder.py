@@ -32,9 +32,7 @@ def test_neurons_on_any_axis_but_the_first(axis):
     x = batch(5, 4, 3, 6)
     recorder = StateRecorder("a", channel_axis=axis)
     recorder.record(x)
-    np.testing.assert_array_equal(
-        np.asarray(recorder.raw_states), packed(np.moveaxis(x, axis, -1))
-    )
+    np.testing.assert_array_equal(np.asarray(recorder.raw_states), packed(np.moveaxis(x, axis, -1)))
 
 
 def test_threshold():
@@ -87,8 +85,7 @@ def test_nan_does_not_fire_and_warns_once_with_their_number():
     x[2, 3:7] = np.nan
     recorder = StateRecorder("conv_1_states")
     with pytest.warns(RuntimeWarning, match="'conv_1_states' met 4 NaN activations") as caught:
-        recorder.record(x)
-        recorder.record(x)
+        [recorder.record(x) for _ in range(2)]
     assert len(caught) == 1
     np.testing.assert_array_equal(np.asarray(recorder.raw_states), np.tile(packed(x), (2, 1)))
 
@@ -122,7 +119,9 @@ def test_what_cannot_be_recorded(x, error, says):
 def test_batches_of_another_shape_are_refused(shape):
     recorder = StateRecorder("a")
     recorder.record(batch(5, 4, 20))
-    with pytest.raises(ValueError, match="got .* neurons at .* positions, after batches of 20 at 4"):
+    with pytest.raises(
+        ValueError, match=r"got .* neurons at .* positions, after batches of 20 at 4"
+    ):
         recorder.record(batch(*shape))
     assert recorder.state_count == 20
 

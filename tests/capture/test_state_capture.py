@@ -32,7 +32,12 @@ def test_it_records_its_input_and_returns_it(tmp_path):
     assert dict(zip(probe.state_ids(), probe.counts(), strict=True)) == {
         s.tobytes(): c for s, c in zip(states, counts, strict=True)
     }
-    assert (probe.name, probe.neurons, probe.positions, probe.instance_count) == ("probe", 20, 1, 50)
+    assert (probe.name, probe.neurons, probe.positions, probe.instance_count) == (
+        "probe",
+        20,
+        1,
+        50,
+    )
     probe.close()
     assert open_run(tmp_path / "run")["probe"].efficiency() == probe.efficiency()
 
@@ -91,13 +96,14 @@ def test_a_saved_model_keeps_the_probe_but_not_where_it_stored(tmp_path):
 
 def test_probes_with_one_path_share_a_run(tmp_path):
     inputs = layers.Input((6,))
-    x = ts.StateCapture("first", tmp_path / "run")(layers.Dense(20)(inputs))
-    x = ts.StateCapture("second", tmp_path / "run")(layers.Dense(7)(x))
+    x = ts.StateCapture("z", tmp_path / "run")(layers.Dense(20)(inputs))
+    x = ts.StateCapture("a", tmp_path / "run")(layers.Dense(7)(x))
     model = keras.Model(inputs, x)
     model.predict(vectors(30), verbose=0)
-    model.get_layer("second").close()
+    model.get_layer("z").close()
     run = open_run(tmp_path / "run")
-    assert list(run.summary()["instances"]) == [30, 30]
+    assert run.summary()["instances"].to_dict() == {"z": 30, "a": 30}
+    assert list(run) == ["z", "a"]
     assert run.instances == 30
 
 

@@ -1,5 +1,6 @@
 """Entropies against sums over probabilities in many digits."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -25,7 +26,9 @@ def obvious(counts, alpha):
             return float(-sum(x * mpmath.log(x, 2) for x in p))
         if math.isinf(alpha):
             return float(-mpmath.log(max(p), 2))
-        return float(mpmath.log(sum(x ** mpmath.mpf(alpha) for x in p), 2) / (1 - mpmath.mpf(alpha)))
+        return float(
+            mpmath.log(sum(x ** mpmath.mpf(alpha) for x in p), 2) / (1 - mpmath.mpf(alpha))
+        )
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -38,7 +41,7 @@ def test_entropy_equals_the_sum_in_many_digits(counts, alpha):
 @given(counts_lists)
 def test_entropy_falls_with_the_order_and_stays_below_the_number_of_states(counts):
     values = [entropy(counts, alpha) for alpha in ORDERS]
-    assert all(a >= b - 1e-9 for a, b in zip(values, values[1:], strict=False))
+    assert all(a >= b - 1e-9 for a, b in itertools.pairwise(values))
     assert values[0] == math.log2(sum(c > 0 for c in counts))
     assert values[-1] >= 0
 

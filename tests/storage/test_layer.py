@@ -145,7 +145,7 @@ def test_wrong_options_are_told_before_anything_is_counted():
 
 
 def test_more_states_are_counted_with_those_before():
-    layer, rows = recorded(20)
+    layer, _rows = recorded(20)
     assert layer.counts().sum() == 120
     layer.record(np.ones((1, 3, 20)))
     assert layer.counts().sum() == 123
@@ -153,7 +153,7 @@ def test_more_states_are_counted_with_those_before():
 
 
 def test_after_a_reset_only_what_came_later_counts():
-    layer, rows = recorded(20)
+    layer, _rows = recorded(20)
     assert layer.counts().sum() == 120
     layer.reset_states()
     assert layer.state_count == 0
@@ -164,7 +164,7 @@ def test_after_a_reset_only_what_came_later_counts():
 
 
 def test_a_reopened_run_says_the_same(tmp_path):
-    layer, rows = recorded(100, store=tmp_path / "run")
+    layer, _rows = recorded(100, store=tmp_path / "run")
     layer.close()
     again = open_run(tmp_path / "run")["layer"]
     assert again.state_ids() == layer.state_ids()

@@ -1,4 +1,4 @@
-"""Parts: what is appended in any pieces is read back in any slices, or an error says what is lost."""
+"""Parts: what is appended in any pieces is read back in any slices, or is said to be lost."""
 
 import numpy as np
 import pytest

@@ -35,7 +35,7 @@ def test_a_run_is_a_mapping_in_the_order_of_the_network(run_path):
     assert run.attributes["model"] == "net"
     assert "2 layers, 2 instances" in repr(run)
     assert run["z_first"].name == "z_first"
-    with pytest.raises(KeyError, match="no layer 'conv'.*there are: z_first, a_second"):
+    with pytest.raises(KeyError, match=r"no layer 'conv'.*there are: z_first, a_second"):
         run["conv"]
 
 

@@ -55,7 +55,7 @@ def test_an_existing_run_is_refused_and_left_alone(tmp_path):
 @pytest.mark.parametrize("mode", ["x", "w", "resume"])
 def test_what_is_no_run_is_never_overwritten(tmp_path, mode):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="not a run of tensorstate.*nothing was overwritten"):
+    with pytest.raises(FileExistsError, match=r"not a run of tensorstate.*nothing was overwritten"):
         RunWriter(tmp_path, mode=mode)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
@@ -192,10 +192,14 @@ def test_a_failure_in_the_background_is_raised_with_its_cause_and_what_is_commit
     writer = RunWriter(store, queue_bytes=128 << 10)
     writer.add_layer("a", INFO)
     rows = random_rows(20_000)
-    with pytest.raises(OSError, match=r"stopped, \d+ instances are committed.*No space left") as e:
+
+    def put_all():
         for start in range(0, len(rows), 800):
             writer.put("a", rows[start : start + 800])
         writer.flush()
+
+    with pytest.raises(OSError, match=r"stopped, \d+ instances are committed.*No space left") as e:
+        put_all()
     assert isinstance(e.value.__cause__, OSError)
     for again in (lambda: writer.put("a", rows[:1]), writer.flush, writer.close):
         with pytest.raises(OSError, match="No space left"):

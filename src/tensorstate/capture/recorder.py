@@ -189,7 +189,7 @@ class StateRecorder(RecordedStates):
         self._options = options
         self._writer = writer
         self._source_layer = source_layer
-        self._index = 0
+        self._index: int | None = None
         self._info: LayerInfo | None = None
         self._rows = 0
         self._warned = False
@@ -250,7 +250,7 @@ class StateRecorder(RecordedStates):
                 float(options.threshold),
                 options.channel_axis,
                 self._source_layer,
-                self._index,
+                self._writer.layer_count if self._index is None else self._index,
             )
             self._rows = self._writer.add_layer(self.name, info) * positions
             self._info = info

@@ -117,6 +117,11 @@ class RunWriter:
         return self._queue.closing
 
     @property
+    def layer_count(self) -> int:
+        """Layers that were added so far."""
+        return len(self._queue.layers)
+
+    @property
     def piece_bytes(self) -> int:
         """Most bytes that should be handed over in one piece."""
         return max(1, self._queue.capacity // 4)

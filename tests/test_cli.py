@@ -1,0 +1,90 @@
+"""The command, run as a user runs it: as a program of its own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tensorstate as ts
+
+
+def command(*arguments):
+    program = [sys.executable, "-m", "tensorstate", *map(str, arguments)]
+    return subprocess.run(program, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def run_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "run.zarr"
+    rng = np.random.default_rng(0)
+    with ts.StateRecorder("wide [red]", path) as wide:
+        wide.record(rng.normal(size=(40, 100)))
+        with ts.StateRecorder("narrow", path) as narrow:
+            narrow.record(rng.normal(size=(40, 300, 3)))
+    return path
+
+
+def test_info_shows_every_layer_and_flags_a_sample_that_is_too_small(run_path):
+    result = command("info", run_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    wide, narrow = (
+        next(line for line in result.stdout.splitlines() if name in line)
+        for name in ("wide [red]", "narrow")
+    )
+    assert "5.322 bits*" in wide
+    assert "5.3 %*" in wide
+    assert "12,000" in narrow
+    assert "*" not in narrow
+    assert "limited by the number of states captured" in result.stdout
+    assert "Network efficiency: " in result.stdout
+
+
+def test_info_for_machines(run_path):
+    found = json.loads(command("info", "--json", run_path).stdout)
+    run = ts.open_run(run_path)
+    assert found["network_efficiency"] == ts.network_efficiency(run)
+    assert found["instances"] == 40
+    assert [layer["layer"] for layer in found["layers"]] == ["wide [red]", "narrow"]
+    assert found["layers"][1]["efficiency"] == run["narrow"].efficiency()
+
+
+def test_info_of_a_layer_without_states(tmp_path):
+    from tensorstate.storage import LayerInfo, RunWriter
+
+    writer = RunWriter(tmp_path / "run")
+    writer.add_layer("empty", LayerInfo(4, 2))
+    writer.close()
+    assert "empty" in command("info", tmp_path / "run").stdout
+    layers = json.loads(command("info", "--json", tmp_path / "run").stdout)["layers"]
+    assert layers[0]["efficiency"] is None
+
+
+def test_what_is_no_run(tmp_path):
+    result = command("info", tmp_path / "nothing")
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"tensorstate: there is no run at {tmp_path / 'nothing'}: nothing is there\n"
+    )
+    assert result.stdout == ""
+
+
+def test_damage_has_an_exit_code_of_its_own(tmp_path):
+    with ts.StateRecorder("a", tmp_path / "run") as recorder:
+        recorder.record(np.ones((5, 20)))
+    (tmp_path / "run/a/part-0/states/c/0/0").unlink()
+    result = command("info", tmp_path / "run")
+    assert result.returncode == 3
+    assert "layer a, part 0, chunk 0" in result.stderr
+    assert "is missing" in result.stderr
+
+
+def test_usage():
+    assert command().returncode == 2
+    assert command("info").returncode == 2
+    assert command("inform", "x").returncode == 2
+    helped = command("info", "--help")
+    assert helped.returncode == 0
+    assert "Examples: tensorstate info run.zarr" in helped.stdout
+    assert f"tensorstate {ts.__version__}, numpy" in command("--version").stdout

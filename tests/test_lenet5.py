@@ -1,0 +1,62 @@
+"""The tutorial's program, run as a program, and its numbers against those of the stored run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tensorstate as ts
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "lenet5.py"
+
+
+def run_script(folder, *arguments):
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--epochs=1",
+        f"--model={folder / 'lenet5.keras'}",
+        f"--run={folder / 'run.zarr'}",
+        *arguments,
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lenet5")
+    return folder, run_script(folder)
+
+
+def test_it_prints_the_counts_of_the_tutorial(first):
+    folder, printed = first
+    images = ts.open_run(folder / "run.zarr").instances
+    assert images in (1000, 10_000)  # the digits at hand, or the whole of MNIST
+    for layer, positions in (("conv_1", 576), ("conv_2", 64), ("conv_3", 1)):
+        assert f"Layer {layer}_states number of states: {positions * images}" in printed
+
+
+def test_what_it_prints_is_what_the_stored_run_says(first):
+    folder, printed = first
+    run = ts.open_run(folder / "run.zarr")
+    for layer in run.values():
+        assert f"Layer {layer.name} efficiency: {100 * layer.efficiency():.1f}%" in printed
+    network = ts.network_efficiency(run)
+    assert f"Network efficiency: {100 * network:.1f}%" in printed
+    accuracy = float(re.search(r"Network accuracy: (.*)%", printed)[1]) / 100
+    aiq = float(re.search(r"aIQ: (.*)%", printed)[1]) / 100
+    assert aiq == pytest.approx(ts.aIQ(network, accuracy, 2), abs=0.002)
+    assert accuracy > 0.2
+
+
+def test_a_second_run_does_not_train_again_and_says_the_same(first):
+    folder, printed = first
+    again = run_script(folder)
+    assert "Epoch" not in again
+    assert "Using the trained model" in again
+    last = [line for line in printed.splitlines() if "%" in line and "Layer" not in line]
+    assert [line for line in again.splitlines() if "%" in line and "Layer" not in line] == last
