@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["machine", "markdown", "measure"]
+__all__ = ["Timings", "interleaved", "machine", "markdown", "measure"]
 
 
 def measure(run: Callable[[], Any], repeats: int) -> tuple[list[float], float, Any]:
@@ -33,6 +33,46 @@ def measure(run: Callable[[], Any], repeats: int) -> tuple[list[float], float, A
         result = run()
         seconds.append(time.perf_counter() - start)
     return seconds, max(_resident("VmHWM") - before, 0), result
+
+
+def interleaved(
+    ways: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    prepare: Callable[[str], Any] = lambda way: None,
+) -> dict[str, Timings]:
+    """Time several ways in turn, so that whatever else the machine does falls on all of them.
+
+    Parameters
+    ----------
+    ways : mapping of str to callable
+        What to time. Each is run once before, unmeasured.
+    repeats : int
+        How often each is timed.
+    prepare : callable, optional
+        Called with the name of a way before each run of it, and not timed.
+
+    Returns
+    -------
+    dict of str to Timings
+        Seconds of each run of each way.
+    """
+    timings = {way: Timings([], []) for way in ways}
+    for repeat in range(-1, repeats):
+        for way, run in ways.items():
+            prepare(way)
+            cpu, wall = time.process_time(), time.perf_counter()
+            run()
+            if repeat >= 0:
+                timings[way].cpu.append(time.process_time() - cpu)
+                timings[way].wall.append(time.perf_counter() - wall)
+    return timings
+
+
+class Timings(NamedTuple):
+    """Seconds of each run: of the processor, all threads together, and of the clock."""
+
+    cpu: list[float]
+    wall: list[float]
 
 
 def _resident(field: str) -> float:

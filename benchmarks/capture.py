@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +25,7 @@ import keras
 import numpy as np
 
 import tensorstate as ts
+from benchmarks._measure import interleaved, machine, markdown
 
 BATCH = 200
 
@@ -48,32 +48,6 @@ def images(count: int) -> np.ndarray[Any, Any]:
         return np.random.default_rng(0).random((count, 28, 28, 1), dtype=np.float32)
     digits = mnist_data()[0].reshape(-1, 28, 28, 1).astype(np.float32) / 255
     return np.resize(digits, (count, 28, 28, 1))
-
-
-def measure(ways: dict[str, tuple[Callable[[], None], Callable[[], None]]], repeats: int) -> None:
-    """Time (prepare, run) pairs in turn and print a table of medians."""
-    for prepare, run in ways.values():
-        prepare()
-        run()
-    cpu: dict[str, list[float]] = {way: [] for way in ways}
-    wall: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(repeats):
-        for way, (prepare, run) in ways.items():
-            prepare()
-            cpu_start, wall_start = time.process_time(), time.perf_counter()
-            run()
-            cpu[way].append(time.process_time() - cpu_start)
-            wall[way].append(time.perf_counter() - wall_start)
-    plain = next(iter(ways))
-    print("| predict | CPU s, median | min | max | CPU ratio | wall ratio |")
-    print("|---|---|---|---|---|---|")
-    for way in ways:
-        c, w = cpu[way], wall[way]
-        ratios = median(c) / median(cpu[plain]), median(w) / median(wall[plain])
-        print(
-            f"| {way} | {median(c):.3f} | {min(c):.3f} | {max(c):.3f} "
-            f"| {ratios[0]:.2f} | {ratios[1]:.2f} |"
-        )
 
 
 def main() -> None:
@@ -99,27 +73,36 @@ def main() -> None:
 
             return run
 
-        measure(
-            {
-                "plain, compiled": (lambda: None, predict(model)),
-                "three layers captured to disk": (
-                    lambda: ts.reset_efficiency_model(to_disk),
-                    predict(to_disk),
-                ),
-                "three layers captured in memory": (
-                    lambda: ts.reset_efficiency_model(in_memory),
-                    predict(in_memory),
-                ),
-                "plain, eager": (lambda: None, predict(eager)),
-            },
-            options.repeats,
-        )
-        print(
-            f"\n{options.images} images in batches of {BATCH}, {options.repeats} repeats; "
-            f"{os.cpu_count()} cores, tensorflow {version('tensorflow')}, keras {version('keras')},"
-            f" zarr {version('zarr')}, tensorstate {ts.__version__}"
-        )
-        to_disk.efficiency_layers[0].close()
+        ways = {
+            "plain, compiled": predict(model),
+            "three layers captured to disk": predict(to_disk),
+            "three layers captured in memory": predict(in_memory),
+            "plain, eager": predict(eager),
+        }
+        captured = dict(zip(ways, (None, to_disk, in_memory, None), strict=True))
+
+        def start_empty(way: str) -> None:
+            if captured[way] is not None:
+                ts.reset_efficiency_model(captured[way])
+
+        timings = interleaved(ways, options.repeats, start_empty)
+        ts.remove_state_layers(to_disk)
+    plain = timings["plain, compiled"]
+    table = [
+        [
+            way,
+            *(f"{figure(t.cpu):.3f}" for figure in (median, min, max)),
+            f"{median(t.cpu) / median(plain.cpu):.2f}",
+            f"{median(t.wall) / median(plain.wall):.2f}",
+        ]
+        for way, t in timings.items()
+    ]
+    print(markdown(["predict", "CPU s, median", "min", "max", "CPU ratio", "wall ratio"], table))
+    print(
+        f"\nLeNet-5, {options.images} images in batches of {BATCH}, {options.repeats} repeats; "
+        f"{machine()}, tensorflow {version('tensorflow')}, keras {version('keras')}, "
+        f"zarr {version('zarr')}, tensorstate {ts.__version__}"
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ class Counter(NamedTuple):
     prepare: Callable[[U8Array, int], Any]
     count: Callable[[Any], Any]
     threads: int = 1
-    environment: dict[str, str] = {}
+    environment: Mapping[str, str] = MappingProxyType({})
 
 
 def make_rows(kind: str, width: int, rows: int) -> U8Array:
@@ -137,9 +138,10 @@ def prepare_duckdb(rows: U8Array, threads: int) -> Any:
     else:
         arrays = [as_binary(rows)]
     names = [f"w{column}" for column in range(len(arrays))]
-    table = pa.table(arrays, names=names)  # noqa: F841 (read by DuckDB)
     connection = duckdb.connect(config={"threads": threads})
-    connection.execute("CREATE TABLE states AS SELECT * FROM table")
+    connection.register("arrow", pa.table(arrays, names=names))
+    connection.execute("CREATE TABLE states AS SELECT * FROM arrow")
+    connection.unregister("arrow")
     return connection, ", ".join(names)
 
 

@@ -22,9 +22,9 @@ find_python() {
     return 1
 }
 
-# ensure_environment EXTRAS: .venv with the project and the extras (as in "demo,tensorflow").
+# ensure_environment EXTRA...: .venv with the project and these extras.
 ensure_environment() {
-    local extras=$1 python stamp
+    local extra python wanted=""
     if ! .venv/bin/python -c '' 2>/dev/null; then
         python=$(find_python) || fail "Python 3.11 to 3.13 is needed, but is not on the PATH."
         step "Making .venv with $("$python" --version)"
@@ -32,12 +32,16 @@ ensure_environment() {
             fail "No virtual environment could be made; on Debian, install python3-venv first."
     fi
     # What was installed is remembered, and installed again when the project's needs changed.
-    stamp=".venv/installed-${extras//,/-}"
-    if ! cmp -s pyproject.toml "$stamp"; then
-        step "Installing tensorstate[$extras] into .venv (a few minutes the first time)"
-        .venv/bin/python -m pip install --disable-pip-version-check -e ".[$extras]" |
-            grep -v '^Requirement already satisfied' ||
+    for extra in "$@"; do
+        cmp -s pyproject.toml ".venv/installed-$extra" || wanted+="${wanted:+,}$extra"
+    done
+    if [[ -n $wanted ]]; then
+        step "Installing tensorstate[$wanted] into .venv (a few minutes the first time)"
+        .venv/bin/python -m pip install --disable-pip-version-check -e ".[$wanted]" |
+            { grep -v '^Requirement already satisfied' || true; } ||
             fail "The packages could not be installed; is there a network to a package index?"
-        cp pyproject.toml "$stamp"
+        for extra in ${wanted//,/ }; do
+            cp pyproject.toml ".venv/installed-$extra"
+        done
     fi
 }

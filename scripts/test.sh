@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/_environment.sh
 trap 'printf "\nThe checks failed: the lines above say why.\n" >&2' ERR
 
-ensure_environment demo,tensorflow,test
+ensure_environment demo tensorflow test
 
 step "Lint"
 .venv/bin/ruff check

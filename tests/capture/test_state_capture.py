@@ -14,7 +14,7 @@ def probed(**options):
     inputs = layers.Input((6,))
     x = layers.Dense(20, activation="tanh", name="dense")(inputs)
     x = ts.StateCapture("probe", **options)(x)
-    model = keras.Model(inputs, [layers.Dense(2)(x), x])
+    model = keras.Model(inputs, [layers.Dense(2, name="out")(x), x])
     model.compile()
     return model, model.get_layer("probe")
 

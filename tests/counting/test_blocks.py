@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorstate.counting import blocks
+from tensorstate.counting import blocks, partitions
 from tensorstate.counting.histogram import StateHistogram
 from tensorstate.counting.keys import mixed_hash
 from tests.strategies import (
@@ -22,9 +22,15 @@ def count(rows, bits, first_row=0):
     return StateHistogram(*blocks.merged(pieces), rows.shape[1])
 
 
-def as_arrays(counted):
-    order = blocks.canonical_order(counted[0])
-    return [array[order].tolist() for array in counted]
+def as_lists(counted):
+    return [array.tolist() for array in counted]
+
+
+def divided(keys, bits, first_row=0):
+    """Divide keys into partitions without counting them."""
+    rows = blocks.Divided(len(keys), keys.ndim, bits)
+    rows.append(keys, first_row)
+    return rows.piece()
 
 
 @reproducible
@@ -36,25 +42,26 @@ def test_a_block_is_counted(rows, bits):
 @reproducible
 @given(rows=packed_states(), bits=st.integers(0, 6), cut=st.integers(0, 300))
 def test_pieces_of_several_blocks_add_up(rows, bits, cut):
+    cut = min(cut, len(rows))
     pieces = [
-        *blocks.count_block([rows[cut:]], rows.shape[1], cut, bits),
-        *blocks.count_block([rows[:cut]], rows.shape[1], 0, bits),
+        *blocks.count_block([rows[:cut]], cut, rows.shape[1], 0, bits),
+        *blocks.count_block([rows[cut:]], len(rows) - cut, rows.shape[1], cut, bits),
     ]
     merged = blocks.merged(pieces)
     assert as_dict(StateHistogram(*merged, rows.shape[1]), rows) == count_by_hand(rows)
-    assert as_arrays(merged) == as_arrays(blocks.merge_by_sorting(pieces))
+    assert as_lists(merged) == as_lists(blocks.merge_by_sorting(pieces, 0, 1 << bits))
 
 
 @reproducible
 @given(rows=packed_states(), bits=st.integers(0, 6), cut=st.integers(0, 300))
 def test_divided_rows_are_counted_by_the_merge(rows, bits, cut):
     keys = blocks.key_words(rows)
-    pieces = [blocks.scatter(keys[:cut], bits, 0)]
-    if cut < len(keys):
-        pieces.append(blocks.scatter(keys[cut:], bits, cut))
+    cut = min(cut, len(keys))
+    pieces = [divided(part, bits, row) for part, row in ((keys[:cut], 0), (keys[cut:], cut))]
+    pieces = [piece for piece in pieces if len(piece.keys)]
     merged = blocks.merged(pieces)
     assert as_dict(StateHistogram(*merged, rows.shape[1]), rows) == count_by_hand(rows)
-    assert as_arrays(merged) == as_arrays(blocks.merge_by_sorting(pieces))
+    assert as_lists(merged) == as_lists(blocks.merge_by_sorting(pieces, 0, 1 << bits))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 8, 12, 16, 40])
@@ -78,27 +85,43 @@ def test_mostly_new_rows_are_divided_and_others_counted(width):
     rows = 300_000
     new = rng.integers(0, 256, (rows, width), dtype=np.uint8)
     pool = new[:1000]
-    (counted,) = blocks.count_block([pool[rng.integers(0, 1000, rows)]], width, 0, 3)
+    (counted,) = blocks.count_block([pool[rng.integers(0, 1000, rows)]], rows, width, 0, 3)
     assert counted.counts is not None
     assert len(counted.keys) == 1000
     if width > 3:
-        early, *divided = blocks.count_block([new], width, 0, 3)
+        early, late = blocks.count_block([new], rows, width, 0, 3)
         assert early.counts is not None
-        assert divided
-        assert all(piece.counts is None for piece in divided)
+        assert late.counts is None
         assert len(early.keys) < rows // 4
 
 
 @pytest.mark.parametrize("bits", [0, 5])
 def test_partitions_are_ranges_of_the_mixed_hash(bits):
-    keys = np.random.default_rng(2).integers(0, 2**64, (5000, 2), dtype=np.uint64)
-    piece = blocks.scatter(keys, bits, 0)
-    partition = np.repeat(np.arange(1 << bits), np.diff(piece.starts))
-    hashes = mixed_hash(piece.keys)
-    assert np.array_equal(hashes.astype(object) >> 64 - bits, partition)
-    assert np.array_equal(keys[piece.rows], piece.keys)
-    chosen = piece.select(1, 3) if bits else piece.select(0, 1)
-    assert len(chosen.keys) == chosen.starts[-1] == len(chosen.rows)
+    length = partitions.CHUNK_ROWS
+    keys = np.random.default_rng(2).integers(0, 2**64, (2 * length + 100, 2), dtype=np.uint64)
+    piece = divided(keys, bits, first_row=1000)
+    assert piece.add.tolist() == [1000, 1000 + length, 1000 + 2 * length]
+    for starts, add in zip(piece.starts, piece.add.tolist(), strict=True):
+        chunk = slice(starts[0], starts[-1])
+        partition = np.repeat(np.arange(1 << bits), np.diff(starts))
+        hashes = mixed_hash(piece.keys[chunk])
+        assert np.array_equal(hashes.astype(object) >> 64 - bits, partition)
+        assert np.array_equal(keys[piece.rows[chunk].astype(int) + add - 1000], piece.keys[chunk])
+
+
+@reproducible
+@given(rows=packed_states(), bits=st.integers(0, 6), edges=st.tuples(*[st.integers(0, 64)] * 2))
+def test_a_selection_merges_to_the_same(rows, bits, edges):
+    first, last = (min(edge, 1 << bits) for edge in sorted(edges))
+    keys = blocks.key_words(rows)
+    pieces = [
+        *blocks.count_block([rows], len(rows), rows.shape[1], 0, bits),
+        divided(keys, bits, len(rows)),
+    ]
+    room = blocks.empty_room(blocks.entries(pieces, first, last), keys.ndim)
+    distinct = blocks.merge_pieces(pieces, first, last, room)
+    copies = [piece.select(first, last) for piece in pieces]
+    assert as_lists(blocks.merged(copies)) == as_lists(blocks.part_of(room, 0, distinct))
 
 
 def colliding_keys(count):

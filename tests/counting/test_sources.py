@@ -14,7 +14,7 @@ def lengths(blocks):
 def test_blocks_are_whole_chunks(monkeypatch):
     monkeypatch.setattr(sources, "BLOCK_ROWS", 250)
     stored = zarr.create_array(shape=(1050, 4), chunks=(100, 2), dtype="uint8", store={})
-    blocks, rows, width = cut(stored, in_process=True)
+    blocks, rows, width = cut(stored, 1, in_process=True)
     assert (rows, width) == (1050, 4)
     assert lengths(blocks) == [200, 200, 200, 200, 250]
     assert [block.first_row for block in blocks] == [0, 200, 400, 600, 800]
@@ -27,32 +27,39 @@ def test_shards_are_not_divided(monkeypatch):
     stored = zarr.create_array(
         shape=(1000, 4), chunks=(100, 4), shards=(500, 4), dtype="uint8", store={}
     )
-    assert lengths(cut(stored, in_process=True)[0]) == [500, 500]
+    assert lengths(cut(stored, 1, in_process=True)[0]) == [500, 500]
 
 
 def test_small_arrays_share_a_block(monkeypatch):
     monkeypatch.setattr(sources, "BLOCK_ROWS", 250)
     arrays = [np.zeros((rows, 3), np.uint8) for rows in (100, 0, 100, 100, 600, 1)]
-    blocks, rows, _ = cut(arrays, in_process=True)
+    blocks, rows, _ = cut(arrays, 1, in_process=True)
     assert rows == 901
     assert lengths(blocks) == [200, 100, 250, 250, 101]
     assert [block.first_row for block in blocks] == [0, 200, 300, 550, 800]
 
 
 def test_wide_rows_make_short_blocks():
-    wide = np.broadcast_to(np.uint8(0), (40_000, 4096))
-    assert max(lengths(cut(wide, in_process=True)[0])) == sources.BLOCK_BYTES // 4096
+    wide = np.broadcast_to(np.uint8(0), (3 * sources.BLOCK_BYTES // 4096, 4096))
+    assert max(lengths(cut(wide, 1, in_process=True)[0])) == sources.BLOCK_BYTES // 4096
+
+
+def test_there_is_a_block_for_every_thread():
+    rows = np.broadcast_to(np.uint8(0), (4_000_000, 4))
+    assert lengths(cut(rows, 1, in_process=True)[0]) == [4_000_000]
+    assert lengths(cut(rows, 4, in_process=True)[0]) == [1_000_000] * 4
+    assert max(lengths(cut(rows, 1000, in_process=True)[0])) == sources.LEAST_ROWS
 
 
 def test_the_number_of_blocks_is_bounded():
     many = np.broadcast_to(np.uint8(0), (1 << 34, 1))
-    assert len(cut(many, in_process=True)[0]) <= sources.MOST_BLOCKS
+    assert len(cut(many, 1, in_process=True)[0]) <= sources.MOST_BLOCKS
 
 
 def test_a_store_in_memory_does_not_travel():
     stored = zarr.array(np.ones((10, 2), np.uint8), chunks=(3, 2), store={})
-    assert cut(stored, in_process=True)[0][0].spans[0].source is stored
-    assert isinstance(cut(stored, in_process=False)[0][0].spans[0].source, np.ndarray)
+    assert cut(stored, 1, in_process=True)[0][0].spans[0].source is stored
+    assert isinstance(cut(stored, 1, in_process=False)[0][0].spans[0].source, np.ndarray)
 
 
 def test_reading_gives_all_rows(monkeypatch):
@@ -60,7 +67,7 @@ def test_reading_gives_all_rows(monkeypatch):
     monkeypatch.setattr(sources, "READ_BYTES", 500)
     rows = np.random.default_rng(0).integers(0, 256, (1000, 3), dtype=np.uint8)
     stored = zarr.array(rows, chunks=(70, 3), store={})
-    blocks, _, width = cut([stored, rows], in_process=True)
+    blocks, _, width = cut([stored, rows], 1, in_process=True)
     found = [part for block in blocks for part in read(block, width)]
     assert np.array_equal(np.concatenate(found), np.concatenate([rows, rows]))
 
@@ -75,7 +82,7 @@ class Liar:
 
 
 def test_a_source_that_gives_something_else_is_refused():
-    (block,), _, width = cut(Liar(), in_process=True)
+    (block,), _, width = cut(Liar(), 1, in_process=True)
     with pytest.raises(ValueError, match=r"rows 0 to 10 of Liar came back as .* \(3, 2\)"):
         list(read(block, width))
 
@@ -101,10 +108,10 @@ def test_a_source_that_gives_something_else_is_refused():
 )
 def test_what_cannot_be_counted(states, error, message):
     with pytest.raises(error, match=message):
-        cut(states, in_process=True)
+        cut(states, 1, in_process=True)
 
 
 def test_dask_chunks_of_unknown_sizes():
     rows = da.from_array(np.zeros((10, 2), np.uint8), chunks=(5, 2))
     with pytest.raises(ValueError, match=r"call compute_chunk_sizes\(\)"):
-        cut(rows[rows[:, 0] == 0], in_process=True)
+        cut(rows[rows[:, 0] == 0], 1, in_process=True)

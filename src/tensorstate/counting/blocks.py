@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,16 @@ I64Array: TypeAlias = npt.NDArray[np.int64]
 Counted: TypeAlias = tuple[U64Array, I64Array, I64Array]
 """Distinct keys, their counts and the first row of each."""
 
+T = TypeVar("T", bound=np.generic)
+
+ROWS_AT_ONCE = 1 << 17
+"""Rows whose keys are made together."""
+
 FIRST_BITS = 12
-MOST_NEW = {12: 1.0, 14: 1.0, 16: 0.97, 18: 0.67}
-"""Which part of the rows since a table last grew may have been new; by bits, else a half."""
+FEW_BITS = 16
+MOST_NEW = {16: 0.97, 17: 0.85, 18: 0.7}
+"""Which part of the rows since a table last grew may have been new, by the bits of its size: at
+most half in larger tables, any in smaller ones. Few distinct states show early by repeats."""
 
 ROWS_PER_PARTITION = 40_000
 MOST_PARTITION_BITS = 10
@@ -109,7 +116,7 @@ def count_block(
     table = Addresses(width) if width <= 2 else Table(words_per_key(width))
     divided: Divided | None = None
     row = 0
-    for batch in _in_chunks(batches):
+    for batch in _in_chunks(batches, ROWS_AT_ONCE):
         keys = key_words(batch)
         used = table.count(keys, row) if table else 0
         if used < len(keys):
@@ -193,12 +200,13 @@ class Table:
         if not kernels.is_full(len(self._table), self._distinct):
             return True  # too many collisions
         new = self._distinct - self._distinct_before
-        return new > MOST_NEW.get(self._bits, 0.5) * (rows - self._rows_before)
+        limit = MOST_NEW.get(self._bits, 0.5)
+        return self._bits >= FEW_BITS and new > limit * (rows - self._rows_before)
 
     def _grow(self, rows: int) -> None:
         counted = self.unload()
         self._distinct_before, self._rows_before = self._distinct, rows
-        self._bits += 1 if self._bits >= 16 else 2
+        self._bits += 2 if self._bits < FEW_BITS else 1
         self._renew()
         arrays = [frozen(array) for array in counted]
         kernels.reload(*arrays, self._table, self._order, self._bits)
@@ -237,7 +245,12 @@ class Divided:
         self._chunk = (empty_keys(size, words), np.empty(size, np.uint16))
 
     def append(self, keys: U64Array, first_row: int) -> None:
-        """Divide the keys of at most `CHUNK_ROWS` consecutive rows."""
+        """Divide the keys of consecutive rows."""
+        for chunk in _in_chunks([keys], partitions.CHUNK_ROWS):
+            self._append_chunk(frozen(chunk), first_row)
+            first_row += len(chunk)
+
+    def _append_chunk(self, keys: U64Array, first_row: int) -> None:
         starts = np.empty((1 << self._bits) + 1, np.int64)
         partitions.partition_starts(keys, self._bits, self._numbers, starts)
         partitions.scatter_rows(keys, self._numbers, starts[:-1].copy(), *self._chunk)
@@ -375,7 +388,7 @@ def canonical_order(keys: U64Array) -> I64Array:
     return order
 
 
-def _in_chunks(batches: Iterable[U8Array]) -> Iterator[U8Array]:
-    for batch in batches:
-        for start in range(0, len(batch), partitions.CHUNK_ROWS):
-            yield batch[start : start + partitions.CHUNK_ROWS]
+def _in_chunks(arrays: Iterable[npt.NDArray[T]], length: int) -> Iterator[npt.NDArray[T]]:
+    for array in arrays:
+        for start in range(0, len(array), length):
+            yield array[start : start + length]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask
 import dask.local
 import dask.multiprocessing
 import dask.threaded
-from dask.delayed import Delayed, delayed
+from dask.delayed import Delayed
 from dask.diagnostics import ProgressBar
 
 from tensorstate.counting.blocks import (
@@ -32,7 +33,10 @@ from tensorstate.counting.sources import Block, cut, read
 
 __all__ = ["count_states"]
 
-MERGES_PER_THREAD = 4
+Key: TypeAlias = Any
+Graph: TypeAlias = dict[Key, Any]
+
+MERGES_PER_THREAD = 2
 SILENT_SECONDS = 2.0
 
 
@@ -72,27 +76,31 @@ def count_states(states: Any, *, progress: bool | None = None) -> StateHistogram
     >>> count_states(np.array([[1, 2], [0, 0], [1, 2]], np.uint8))
     <StateHistogram: 2 distinct of 3 states, 2 bytes each>
     """
-    where = _scheduler()
+    where = find_scheduler()
     blocks, rows, width = cut(states, where.threads, in_process=where.in_process)
     if not blocks:
         return StateHistogram.from_parts([], width)
     bits = partition_bits(rows)
-    counted = [_counted(block, width, bits) for block in blocks]
-    ranges = _ranges(bits, where)
+    ranges = _ranges(bits, where.threads)
+    graph, counted = _count_graph(blocks, width, bits)
     if where.in_process:
-        room, *filled = _compute(_merges_in_one_room(counted, ranges), where, progress)
+        results = _merge_in_one_room(graph, counted, ranges)
+        room, *filled = _compute(graph, results, where, progress)
         parts = _parts(room, filled)
     else:
-        parts = _compute(_merges_of_copies(counted, ranges), where, progress)
+        results = _merge_copies(graph, counted, ranges)
+        parts = _compute(graph, results, where, progress)
     return StateHistogram.from_parts(parts, width)
 
 
 @dataclass(frozen=True)
 class Scheduler:
-    """Where tasks will run.
+    """What runs the tasks.
 
     Attributes
     ----------
+    get : callable
+        Called with a graph and a list of its keys, it returns their values.
     threads : int
         How many tasks run at once.
     in_process : bool
@@ -101,35 +109,40 @@ class Scheduler:
         The ``distributed`` client, or None.
     """
 
+    get: Callable[..., Any]
     threads: int
     in_process: bool
     client: Any = None
 
 
-def _scheduler() -> Scheduler:
-    """Find out what `dask.compute` will use, by Dask's own rules."""
+def find_scheduler() -> Scheduler:
+    """Find what is to run the tasks, by the rules of `dask.compute`."""
     get = dask.base.get_scheduler(cls=Delayed)
     owner: Any = getattr(get, "__self__", None)
     if hasattr(owner, "scheduler_info"):
-        return Scheduler(max(sum(owner.nthreads().values()), 1), False, owner)
+        return Scheduler(get, max(sum(owner.nthreads().values()), 1), False, owner)
     threads = dask.config.get("num_workers", None) or dask.system.CPU_COUNT
     if get is dask.local.get_sync:
-        return Scheduler(1, True)
-    if get is dask.threaded.get:
-        return Scheduler(threads, True)
-    return Scheduler(threads, False)
+        return Scheduler(get, 1, True)
+    return Scheduler(get, threads, get is dask.threaded.get)
 
 
-def _task(function: Callable[..., Any], *args: Any) -> Delayed:
-    return delayed(function, pure=False)(*args)
-
-
-def _counted(block: Block, width: int, bits: int) -> Delayed:
-    """Return the task that counts a block."""
-    # The sources are an argument of their own, so that Dask finds those that are delayed.
-    sources = [span.source for span in block.spans]
-    spans = tuple(replace(span, source=None) for span in block.spans)
-    return _task(_count, sources, replace(block, spans=spans), width, bits)
+def _count_graph(blocks: list[Block], width: int, bits: int) -> tuple[Graph, list[Key]]:
+    """Return the tasks that count blocks, and their keys."""
+    name = f"count-{uuid.uuid4().hex}"
+    graph: Graph = {}
+    for number, block in enumerate(blocks):
+        # The sources are an argument of their own, where Dask finds those that are tasks.
+        sources = []
+        for span in block.spans:
+            if isinstance(span.source, Delayed):
+                graph.update(span.source.dask)
+                sources.append(span.source.key)
+            else:
+                sources.append(span.source)
+        spans = tuple(replace(span, source=None) for span in block.spans)
+        graph[name, number] = (_count, sources, replace(block, spans=spans), width, bits)
+    return graph, [(name, number) for number in range(len(blocks))]
 
 
 def _count(sources: list[Any], block: Block, width: int, bits: int) -> list[Piece]:
@@ -138,10 +151,10 @@ def _count(sources: list[Any], block: Block, width: int, bits: int) -> list[Piec
     return count_block(read(block, width), block.rows, width, block.first_row, bits)
 
 
-def _ranges(bits: int, where: Scheduler) -> list[tuple[int, int]]:
+def _ranges(bits: int, threads: int) -> list[tuple[int, int]]:
     """Divide the partitions among merge tasks: enough of them to keep all threads busy."""
     partitions = 1 << bits
-    tasks = 1 if where.threads == 1 else min(partitions, MERGES_PER_THREAD * where.threads)
+    tasks = 1 if threads == 1 else min(partitions, MERGES_PER_THREAD * threads)
     return list(pairwise(partitions * task // tasks for task in range(tasks + 1)))
 
 
@@ -149,9 +162,15 @@ def _ranges(bits: int, where: Scheduler) -> list[tuple[int, int]]:
 # touches, so that a large result need not be copied. A task that ran twice would write the same.
 
 
-def _merges_in_one_room(counted: list[Delayed], ranges: list[tuple[int, int]]) -> list[Delayed]:
-    room = _task(_room, counted)
-    return [room, *(_task(_merge_into, counted, room, *edges) for edges in ranges)]
+def _merge_in_one_room(
+    graph: Graph, counted: list[Key], ranges: list[tuple[int, int]]
+) -> list[Key]:
+    room = "room-" + counted[0][0]
+    graph[room] = (_room, counted)
+    merge = "merge-" + counted[0][0]
+    for number, edges in enumerate(ranges):
+        graph[merge, number] = (_merge_into, counted, room, *edges)
+    return [room, *((merge, number) for number in range(len(ranges)))]
 
 
 def _room(blocks: list[list[Piece]]) -> Counted:
@@ -177,10 +196,14 @@ def _parts(room: Counted, filled: list[slice]) -> list[Counted]:
 # Tasks in several processes: each is sent a copy of what it merges, and sends back the result.
 
 
-def _merges_of_copies(counted: list[Delayed], ranges: list[tuple[int, int]]) -> list[Delayed]:
-    return [
-        _task(_merge, [_task(_select, pieces, *edges) for pieces in counted]) for edges in ranges
-    ]
+def _merge_copies(graph: Graph, counted: list[Key], ranges: list[tuple[int, int]]) -> list[Key]:
+    select, merge = "select-" + counted[0][0], "merge-" + counted[0][0]
+    for number, edges in enumerate(ranges):
+        selected = [(select, block, number) for block in range(len(counted))]
+        for key, pieces in zip(selected, counted, strict=True):
+            graph[key] = (_select, pieces, *edges)
+        graph[merge, number] = (_merge, selected)
+    return [(merge, number) for number in range(len(ranges))]
 
 
 def _select(pieces: list[Piece], first: int, last: int) -> list[Piece]:
@@ -195,20 +218,20 @@ def _all(blocks: list[list[Piece]]) -> list[Piece]:
     return [piece for pieces in blocks for piece in pieces]
 
 
-def _compute(tasks: list[Delayed], where: Scheduler, progress: bool | None) -> list[Any]:
+def _compute(graph: Graph, keys: list[Key], where: Scheduler, progress: bool | None) -> list[Any]:
     if not (sys.stderr.isatty() if progress is None else progress):
-        return list(dask.compute(*tasks))
+        return list(where.get(graph, keys))
     silent = SILENT_SECONDS if progress is None else 0.0
     if where.client is None:
         with ProgressBar(minimum=silent, out=sys.stderr):
-            return list(dask.compute(*tasks))
-    return _compute_on_cluster(tasks, where.client, silent)
+            return list(where.get(graph, keys))
+    return _compute_on_cluster(graph, keys, where.client, silent)
 
 
-def _compute_on_cluster(tasks: list[Delayed], client: Any, silent: float) -> list[Any]:
+def _compute_on_cluster(graph: Graph, keys: list[Key], client: Any, silent: float) -> list[Any]:
     import distributed
 
-    futures = client.compute(tasks)
+    futures = client.get(graph, keys, sync=False)
     try:
         with contextlib.suppress(TimeoutError):
             distributed.wait(futures, timeout=silent)

@@ -39,8 +39,9 @@ CHUNK_ENTRIES = 1 << 18
 class StateHistogram:
     """Distinct states with their counts and the first row where each was seen.
 
-    The entries are in no particular order, though always in the same one for the same input;
-    `sorted` gives the canonical order. A histogram does not change.
+    After a count the entries are in an order that depends on the rows alone, not on how they
+    were chunked or counted; `sorted` gives the canonical order, which does not depend on the
+    order of the rows either. A histogram does not change.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ class StateHistogram:
     >>> histogram
     <StateHistogram: 2 distinct of 3 states, 1 byte each>
     >>> histogram.keys.tolist(), histogram.counts.tolist(), histogram.first_rows.tolist()
-    ([0, 7], [1, 2], [1, 0])
+    ([7, 0], [2, 1], [0, 1])
     """
 
     __hash__ = None  # type: ignore[assignment]
