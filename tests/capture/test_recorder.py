@@ -167,6 +167,14 @@ def test_a_closed_recorder_can_be_read_but_not_recorded_with():
         recorder.reset_states()
 
 
+def test_nothing_is_added_to_a_closed_run(tmp_path):
+    recorder = StateRecorder("a", tmp_path / "run")
+    recorder.close()
+    with pytest.raises(ValueError, match="closed"):
+        recorder.record(batch(5, 20))
+    assert list(open_run(tmp_path / "run")) == []
+
+
 def test_resuming_counts_on(tmp_path):
     with StateRecorder("a", tmp_path / "run") as recorder:
         recorder.record(batch(5, 4, 20))

@@ -87,10 +87,9 @@ class Taps:
         return [self._recorders[key] for key in dict.fromkeys([*met, *self._recorders])]
 
     def open(self, store: StoreLike | None, model: str) -> None:
-        """Open the run and make the captures that are known."""
-        sites = list(self._met.values()) or [
-            _Site(layer, 0, moment) for layer in self._layers for moment in self.moments
-        ]
+        """Open the run and make the captures that are known: places met, and layers still to be."""
+        expected = [_Site(layer, 0, moment) for layer in self._layers for moment in self.moments]
+        sites = {site.key: site for site in [*self._met.values(), *expected]}.values()
         self._writer = self._options.open(store, layers=len(sites), model=model)
         for site in sites:
             self._recorder_at(site)

@@ -94,6 +94,7 @@ class RunWriter:
         self.store = MemoryStore() if store is None else store
         self._codec = codec
         layers = max(1, layers)
+        self._adding = threading.Lock()
         self._chunk_budget = queue_bytes // 2
         self._chunk_bytes = _chunk_bytes(self._chunk_budget // layers)
         with _registry_lock:
@@ -136,8 +137,15 @@ class RunWriter:
         Raises
         ------
         ValueError
-            If the resumed run recorded other states under this name, or did not record it.
+            If the resumed run recorded other states under this name, or did not record it, or the
+            run is closed.
         """
+        with self._adding:
+            self._queue.check_open()
+            self._add_layer(name, info)
+        return self.committed_before
+
+    def _add_layer(self, name: str, info: LayerInfo) -> None:
         if name in self._queue.layers:
             raise ValueError(
                 f"run {self.where} has a capture named {name!r} already: "
@@ -154,7 +162,6 @@ class RunWriter:
             array = store_format.create_part(group, _WRITER, info.width, chunk_rows, self._codec)
         part = PartWriter(array, where, info.positions, self.committed_before * info.positions)
         self._queue.add(name, _Layer(info, part, where))
-        return self.committed_before
 
     def _stored_part(self, name: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
         group = self._group.get(name)
@@ -251,7 +258,7 @@ class _WriteQueue:
                     or self._error is not None
                 )
             )
-            self._check_open()
+            self.check_open()
             self._bytes += rows.nbytes
             self._items.append((name, rows))
             layer = self.layers[name]
@@ -264,7 +271,7 @@ class _WriteQueue:
         """Let the thread run something after all that waits, and return when it has."""
         action = _Action(run)
         with self._changed:
-            self._check_open()
+            self.check_open()
             self._items.append(action)
             self._wake()
         action.done.wait()
@@ -293,7 +300,7 @@ class _WriteQueue:
         self._awake = True
         self._changed.notify_all()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         self._raise_error()
         if self.closing:
             raise ValueError(f"the run {self._where} is closed: nothing more can be recorded")
