@@ -6,6 +6,7 @@ bits of the last byte are 0.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numba
@@ -160,7 +161,7 @@ def check_activations(x: NDArray[Any], threshold: float = 0.0) -> None:
         raise TypeError(f"activations are real numbers or booleans, not {x.dtype}")
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"activations need at least one neuron on the last axis, not {x.shape}")
-    if np.isnan(threshold):
+    if math.isnan(threshold):
         raise ValueError("the threshold is NaN: no activation would ever fire")
 
 

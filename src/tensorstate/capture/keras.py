@@ -106,10 +106,11 @@ def emit(recorder: StateRecorder, tensor: Any) -> Any:
     # TensorFlow keeps every callback as long as the process lives, and a recorder holds a run.
     recorder_ref = weakref.ref(recorder)
 
-    def record(array: Any) -> None:
+    def record(array: Any) -> list[Any]:
         recorder = recorder_ref()
         if recorder is not None:
             recorder.record(array)
+        return []
 
     # Being stateful, the callback runs once in every pass, in the order of the program.
     recorded = tf.numpy_function(record, [tensor], [], stateful=True)
