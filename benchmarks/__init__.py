@@ -1,0 +1,1 @@
+"""What counting and capturing cost, each module a table: ``python -m benchmarks.counting``."""
