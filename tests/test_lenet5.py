@@ -1,10 +1,13 @@
 """The tutorial's program, run as a program, and its numbers against those of the stored run."""
 
+import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 import tensorstate as ts
@@ -51,6 +54,32 @@ def test_what_it_prints_is_what_the_stored_run_says(first):
     aiq = float(re.search(r"aIQ: (.*)%", printed)[1]) / 100
     assert aiq == pytest.approx(ts.aIQ(network, accuracy, 2), abs=0.002)
     assert accuracy > 0.2
+
+
+def test_the_stored_run_equals_brute_force_over_plain_outputs(first):
+    folder, _ = first
+    model = keras.models.load_model(folder / "lenet5.keras")
+    outputs = [model.get_layer(name).output for name in ("conv_1", "conv_2", "conv_3")]
+    images = images_for_testing()
+    run = ts.open_run(folder / "run.zarr")
+    activations = keras.Model(model.inputs, outputs).predict(images, batch_size=200, verbose=0)
+    for layer, activation in zip(run.values(), activations, strict=True):
+        rows = np.packbits(activation > 0, axis=-1, bitorder="little")
+        states, counts = np.unique(rows.reshape(-1, rows.shape[-1]), axis=0, return_counts=True)
+        found = dict(zip(layer.state_ids(), layer.counts().tolist(), strict=True))
+        assert found == {s.tobytes(): c for s, c in zip(states, counts.tolist(), strict=True)}
+        p = counts / counts.sum()
+        expected = -(p * np.log2(p)).sum() / activation.shape[-1]
+        assert layer.efficiency() == pytest.approx(expected, abs=1e-12)
+
+
+def images_for_testing():
+    """Return the images that the program captures."""
+    spec = importlib.util.spec_from_file_location("lenet5", SCRIPT)
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    _, (images, _) = program.load_digits()
+    return images[..., np.newaxis] / 255
 
 
 def test_a_second_run_does_not_train_again_and_says_the_same(first):
