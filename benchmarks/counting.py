@@ -223,7 +223,7 @@ def cell(name: str, kind: str, width: int, rows: int, threads: int, repeats: int
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
     counter = COUNTERS[name]
     states = make_rows(kind, width, rows)
-    read = min(measure(lambda: int(states.view(np.uint8).reshape(-1).max()), 3)[0])
+    read = min(measure(lambda: int(np.max(states.view(np.uint8))), 3)[0])
     prepared = counter.prepare(states, threads)
     seconds, peak, counts = measure(lambda: counter.count(prepared), repeats)
     spectrum = np.unique(counts, return_counts=True)

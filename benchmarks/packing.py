@@ -9,6 +9,7 @@ NumPy's own way, ``np.packbits(x > 0)``. The three are interleaved and their med
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from statistics import median
@@ -38,7 +39,7 @@ def main() -> None:
         rows = options.megabytes * 1_000_000 // (4 * neurons)
         x = np.random.default_rng(0).standard_normal((rows, neurons), dtype=np.float32)
         assert np.array_equal(compress_states(x), packbits(x))
-        ways = {
+        ways: dict[str, Callable[[], Any]] = {
             "read": partial(np.sum, x),
             "tensorstate": partial(compress_states, x),
             "packbits": partial(packbits, x),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tensorstate.capture.recorder import CaptureOptions, StateRecorder
-from tensorstate.storage import QUEUE_BYTES, StoreLike
+from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
 
 __all__ = [
     "StateRecorder",
@@ -26,7 +26,7 @@ def build_efficiency_model(
     mode: str = "x",
     threshold: float = 0.0,
     channel_axis: int = -1,
-    codec: str = "lz4",
+    codec: Codec = "lz4",
     queue_bytes: int = QUEUE_BYTES,
 ) -> Any:
     """Return a model that records the states of its layers whenever data passes through it.

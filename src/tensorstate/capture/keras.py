@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tensorstate.capture.recorder import RecordedStates, StateRecorder
-from tensorstate.storage import QUEUE_BYTES, StoreLike
+from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
 
 __all__ = ["StateCapture", "check_backend", "emit"]
 
@@ -47,7 +47,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         channel_axis: int = -1,
         *,
         mode: str = "x",
-        codec: str = "lz4",
+        codec: Codec = "lz4",
         queue_bytes: int = QUEUE_BYTES,
         **kwargs: Any,
     ) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tensorstate.bits import check_activations, pack_states, packed_width
 from tensorstate.storage import (
     QUEUE_BYTES,
+    Codec,
     LayerInfo,
     LayerStates,
     PartReader,
@@ -52,7 +53,7 @@ class CaptureOptions:
     mode: str = "x"
     threshold: float = 0.0
     channel_axis: int = -1
-    codec: str = "lz4"
+    codec: Codec = "lz4"
     queue_bytes: int = QUEUE_BYTES
 
     def __post_init__(self) -> None:
@@ -160,7 +161,7 @@ class StateRecorder(RecordedStates):
         channel_axis: int = -1,
         *,
         mode: str = "x",
-        codec: str = "lz4",
+        codec: Codec = "lz4",
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
         options = CaptureOptions(mode, threshold, channel_axis, codec, queue_bytes)

@@ -1,6 +1,6 @@
 """Runs on Zarr: written by one background thread, reopened without any framework."""
 
-from tensorstate.storage.format import LayerInfo, StoreLike, check_layer_name, store_identity
+from tensorstate.storage.format import Codec, LayerInfo, StoreLike, check_layer_name, store_identity
 from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.part import DamagedChunkError, PartReader
 from tensorstate.storage.run import StateRun, open_run
@@ -8,6 +8,7 @@ from tensorstate.storage.writer import QUEUE_BYTES, RunWriter, check_write_optio
 
 __all__ = [
     "QUEUE_BYTES",
+    "Codec",
     "DamagedChunkError",
     "LayerInfo",
     "LayerStates",

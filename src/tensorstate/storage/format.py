@@ -19,11 +19,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import zarr
 from zarr.abc.store import Store
-from zarr.codecs import BloscCname, BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, GroupNotFoundError
 from zarr.storage import FsspecStore
@@ -33,6 +33,7 @@ from tensorstate.bits import packed_width
 __all__ = [
     "CODECS",
     "FORMAT",
+    "Codec",
     "LayerInfo",
     "StoreLike",
     "check_layer_name",
@@ -48,7 +49,8 @@ __all__ = [
 ]
 
 FORMAT = 1
-CODECS = ("lz4", "zstd")
+Codec = Literal["lz4", "zstd"]
+CODECS: tuple[Codec, ...] = get_args(Codec)
 
 StoreLike = str | PathLike[str] | Store
 
@@ -157,7 +159,7 @@ def create_layer(run: zarr.Group, name: str, info: LayerInfo) -> zarr.Group:
 
 
 def create_part(
-    layer: zarr.Group, writer: str, width: int, chunk_rows: int, codec: str
+    layer: zarr.Group, writer: str, width: int, chunk_rows: int, codec: Codec
 ) -> zarr.Array[Any]:
     """Create the empty states of one writer, with their first committed row still to come."""
     return layer.create_array(
@@ -167,7 +169,7 @@ def create_part(
         dtype="uint8",
         # Shuffles hurt bits that are packed already; blosc itself would not see a flipped bit.
         compressors=[
-            BloscCodec(cname=BloscCname(codec), shuffle="noshuffle", typesize=1),
+            BloscCodec(cname=codec, shuffle="noshuffle", typesize=1),
             Crc32cCodec(),
         ],
         fill_value=0,

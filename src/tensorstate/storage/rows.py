@@ -50,11 +50,9 @@ class RawStates:
             start, stop, step = rows.indices(len(self))
             if step == 1:
                 return self._read(start, stop)[:, columns]
-            rows = np.arange(start, stop, step)
-        if np.ndim(rows) == 0 and not isinstance(rows, (bool, np.bool_)):
-            row: NDArray[np.uint8] = self._gather(np.asarray([rows]))[0]
-            return row[columns]
-        return self._gather(_row_numbers(rows, len(self)))[:, columns]
+            rows = np.arange(start, stop, step, dtype=np.int64)
+        picked = self._gather(_row_numbers(rows, len(self)))
+        return picked[:, columns] if np.ndim(rows) else picked[0, columns]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:

@@ -21,6 +21,7 @@ from zarr.storage import MemoryStore
 
 from tensorstate.storage import format as store_format
 from tensorstate.storage.format import (
+    Codec,
     LayerInfo,
     StoreLike,
     committed_instances,
@@ -86,7 +87,7 @@ class RunWriter:
         *,
         mode: str = "x",
         queue_bytes: int = QUEUE_BYTES,
-        codec: str = "lz4",
+        codec: Codec = "lz4",
         layers: int = 1,
         model: str = "",
     ) -> None:
