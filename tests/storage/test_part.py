@@ -22,7 +22,7 @@ def random_rows(rows, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (rows, width), dtype=np.uint8)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     width=st.integers(1, 20),
     chunk_rows=st.integers(1, 9),
