@@ -87,6 +87,20 @@ def test_resuming_goes_on_after_the_committed_instances(tmp_path):
         np.testing.assert_array_equal(found, rows)
 
 
+def test_resuming_without_anything_more_changes_nothing(tmp_path):
+    write(tmp_path / "run", 5)
+    RunWriter(tmp_path / "run", mode="resume").close()
+    writer = RunWriter(tmp_path / "run", mode="resume")
+    writer.add_layer("a", INFO)
+    writer.put("a", random_rows(3))
+    writer.close()  # the other layer did not go on
+    assert open_run(tmp_path / "run").instances == 5
+    write(tmp_path / "run", 0, mode="resume")
+    assert open_run(tmp_path / "run").instances == 5
+    for rows in stored(tmp_path / "run").values():
+        np.testing.assert_array_equal(rows, random_rows(5))
+
+
 def test_resuming_a_run_that_was_never_begun(tmp_path):
     write(tmp_path / "run", 5, mode="resume")
     np.testing.assert_array_equal(stored(tmp_path / "run")["a"], random_rows(5))

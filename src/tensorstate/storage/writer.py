@@ -238,6 +238,7 @@ class _WriteQueue:
         self.expected_layers = expected_layers
         self._where = where
         self._instances = committed_instances(group)
+        self._stored_layers = set(group.group_keys()) if self._instances else set()
         self._items: deque[tuple[str, NDArray[np.uint8]] | _Action] = deque()
         self._bytes = 0
         self._awake = False
@@ -350,7 +351,12 @@ class _WriteQueue:
 
     def _commit_instances(self) -> None:
         """Raise the run's committed prefix to what every layer has committed."""
-        instances = min((layer.instances for layer in self.layers.values()), default=0)
+        if not self.layers:
+            return
+        instances = min(layer.instances for layer in self.layers.values())
+        if self._stored_layers - self.layers.keys():
+            # A layer of a resumed run that does not go on stands where it was.
+            instances = min(instances, self._instances)
         if instances != self._instances:
             self._group.attrs["instances"] = instances
             self._instances = instances
