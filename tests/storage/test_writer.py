@@ -192,6 +192,19 @@ def test_a_queue_smaller_than_a_piece_still_moves():
     np.testing.assert_array_equal(stored(store)["b"], random_rows(1000))
 
 
+@pytest.mark.timeout(60)
+def test_a_piece_larger_than_the_room_that_is_left_waits_for_its_turn():
+    store = MemoryStore()
+    writer = RunWriter(store, queue_bytes=1 << 20)
+    writer.add_layer("a", INFO)
+    instances = writer._queue.capacity // (INFO.width * INFO.positions)
+    pieces = [random_rows(instances * tenths // 10) for tenths in (3, 8, 1, 20, 3)]
+    for piece in pieces:
+        writer.put("a", piece)
+    writer.close()
+    np.testing.assert_array_equal(stored(store)["a"], np.concatenate(pieces))
+
+
 def test_many_layers_share_the_room_for_chunks():
     writer = RunWriter(queue_bytes=64 << 20, layers=200)
     for number in range(200):

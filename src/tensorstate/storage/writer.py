@@ -253,13 +253,9 @@ class _WriteQueue:
 
     def put(self, name: str, rows: NDArray[np.uint8]) -> None:
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._bytes == 0
-                    or self._bytes + rows.nbytes <= self.capacity
-                    or self._error is not None
-                )
-            )
+            if not self._has_room(rows.nbytes):
+                self._wake()
+                self._changed.wait_for(lambda: self._has_room(rows.nbytes))
             self.check_open()
             self._bytes += rows.nbytes
             self._items.append((name, rows))
@@ -297,6 +293,11 @@ class _WriteQueue:
         self.close_soon()
         self.join()
         self._raise_error()
+
+    def _has_room(self, size: int) -> bool:
+        """Whether so many bytes may be queued; after a failure they are not, but nobody waits."""
+        fits = self._bytes + size <= self.capacity
+        return fits or self._bytes == 0 or self._error is not None
 
     def _wake(self) -> None:
         self._awake = True
