@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tensorstate.bits import check_activations, pack_states, packed_width
 from tensorstate.storage import (
     QUEUE_BYTES,
+    HistogramCache,
     LayerInfo,
     LayerStates,
     PartReader,
@@ -88,6 +89,9 @@ class RecordedStates(LayerStates):
 
     def _parts(self) -> Sequence[PartReader]:
         return self._recorder()._parts()
+
+    def _cache(self) -> HistogramCache | None:
+        return self._recorder()._cache()
 
     @property
     def state_count(self) -> int:
@@ -315,6 +319,9 @@ class StateRecorder(RecordedStates):
             return ()
         self.flush()
         return (self._writer.reader(self.name),)
+
+    def _cache(self) -> HistogramCache | None:
+        return None if self._info is None else self._writer.cache(self.name)
 
 
 def _shared_run(store: StoreLike | None, options: CaptureOptions) -> RunWriter:

@@ -1,5 +1,6 @@
 """Runs on Zarr: written by one background thread, reopened without any framework."""
 
+from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import LayerInfo, StoreLike, check_layer_name, store_identity
 from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.part import DamagedChunkError, PartReader
@@ -9,6 +10,7 @@ from tensorstate.storage.writer import QUEUE_BYTES, RunWriter, check_write_optio
 __all__ = [
     "QUEUE_BYTES",
     "DamagedChunkError",
+    "HistogramCache",
     "LayerInfo",
     "LayerStates",
     "PartReader",
