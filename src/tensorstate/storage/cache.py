@@ -146,15 +146,18 @@ class HistogramCache:
         return _Published(str(facts["entry"]), parts, self._width, int(facts["distinct"]), total)
 
     def _histogram(self, published: _Published) -> StateHistogram:
-        group = zarr.open_group(self._path / published.entry, mode="r", zarr_format=3)
-        for name, array in group.arrays():
+        path = self._path / published.entry
+        for name in list_names(path):
+            if name == "zarr.json":
+                continue
+            array = zarr.open_array(path / name, mode="r", zarr_format=3)
             # Zarr reads a missing chunk as zeros; all others carry a checksum.
             if array.nchunks_initialized != array.nchunks:
-                raise ValueError(f"{group.store_path}/{name} lacks chunks")
-        histogram = StateHistogram.load(group)
+                raise ValueError(f"{path}/{name} lacks chunks")
+        histogram = StateHistogram.load(zarr.open_group(path, mode="r", zarr_format=3))
         found = (histogram.width, histogram.distinct, histogram.total)
         if found != (published.width, published.distinct, published.total):
-            raise ValueError(f"{group.store_path} holds another histogram than the cache says")
+            raise ValueError(f"{path} holds another histogram than the cache says")
         return histogram
 
     def _spectrum(self, published: _Published) -> Spectrum:
