@@ -1,6 +1,7 @@
 """Counts of some instances, and of each label: against the same rows, counted by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -194,6 +195,9 @@ def test_labels_are_plain_values_in_order(stored):
     assert [*map(type, layer.histogram(by=labels))] == [str, str]
     assert list(layer.histogram([0], by=labels)) == ["b"]
     assert [*map(type, layer.histogram(by=np.arange(400, dtype=np.uint8)))] == [int] * 256
+    for several in (["a"] * 400, [1] * 400, [True] * 400, pd.Series([1] * 400, dtype="Int64")):
+        assert layer.histogram(by=several) == {several[0]: layer.histogram()}
+    assert layer.histogram(by=pd.Categorical(labels))["a"] == layer.histogram(by=labels)["a"]
     assert layer.histogram([], by=labels) == {}
 
 
@@ -205,9 +209,12 @@ def test_labels_are_plain_values_in_order(stored):
         (3, ValueError, "labels have one axis"),
         ([float("nan")] + [1.0] * 399, ValueError, "1 of the labels are nan"),
         (np.array([None, "a"] * 200, object), ValueError, "200 of the labels are None"),
+        (["a", float("nan")] * 200, ValueError, "200 of the labels are nan"),
+        (pd.array([1, None] * 200, dtype="Int64"), ValueError, "200 of the labels are (nan|<NA>)"),
+        ([1, "a"] * 200, TypeError, "whole numbers, strings or bools"),
         (np.array([1, "a"] * 200, object), TypeError, "whole numbers, strings or bools"),
         (np.zeros(400, complex), TypeError, "not complex128"),
-        (np.full(400, np.datetime64("NaT")), ValueError, "400 of the labels are None"),
+        (np.full(400, np.datetime64("NaT")), ValueError, "400 of the labels are NaT"),
     ],
 )
 def test_labels_that_cannot_be(stored, labels, error, says):

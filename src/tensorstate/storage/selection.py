@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import dask
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.counting import StateHistogram, count_states
@@ -183,7 +184,8 @@ def label_codes(labels: ArrayLike, instances: int) -> tuple[list[Label], NDArray
     >>> label_codes(["dog", "cat", "dog"], 3)[0]
     ['cat', 'dog']
     """
-    array = np.asarray(labels)
+    # A list is not made into an array at once: NumPy would write NaN among strings as "nan".
+    array = np.asarray(labels, None if hasattr(labels, "__array__") else object)
     if array.ndim != 1:
         raise ValueError(
             f"labels have one axis, not the shape {array.shape}: give each instance one"
@@ -192,13 +194,13 @@ def label_codes(labels: ArrayLike, instances: int) -> tuple[list[Label], NDArray
         raise ValueError(
             f"{len(array)} labels do not fit {instances} instances: give each instance one"
         )
-    missing = [value for value in array.tolist() if value is None or value != value]
-    if missing:
+    missing = array[pd.isna(array)]
+    if len(missing):
         raise ValueError(
             f"{len(missing)} of the labels are {missing[0]}: give each instance a label, "
-            "or choose those that have one with `instances`"
+            "or leave out what has none with `instances`"
         )
-    if array.dtype.kind == "O" and len({type(value) for value in array}) == 1:
+    if array.dtype.kind == "O" and len({type(value) for value in array}) <= 1:
         array = np.asarray(array.tolist())
     if array.dtype.kind not in "iubfUS":
         raise TypeError(f"labels are all whole numbers, strings or bools, not {array.dtype}")
