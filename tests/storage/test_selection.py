@@ -153,6 +153,16 @@ def test_an_instance_that_is_chosen_very_often(stored, monkeypatch):
     assert all(len(rows) <= 170 for rows in select_of(layer, often))
 
 
+def test_what_is_selected_is_sliced_like_an_array(stored):
+    store, rows = stored
+    layer = open_run(store)["layer"]
+    for selected in select_of(layer, np.repeat([5, 16, 7], 4)):
+        whole = rows[selected.layer_rows()]
+        for start in range(len(selected) + 1):
+            for stop in range(start, len(selected) + 1):
+                np.testing.assert_array_equal(selected[start:stop], whole[start:stop])
+
+
 def select_of(layer, instances):
     from tensorstate.storage.selection import select
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.counting import StateHistogram, count_states
-from tensorstate.counting.blocks import count_block, merged, partition_bits
+from tensorstate.counting.blocks import Counted, count_block, merged, partition_bits
 from tensorstate.storage.part import PartReader
 
 __all__ = ["Label", "count_by_label", "count_instances", "label_codes", "select"]
@@ -21,7 +21,7 @@ Label: TypeAlias = int | str | bool | float | bytes
 
 # Rows that are gathered at once: much, to pay for a task, and little beside a usual memory limit.
 BLOCK_BYTES = 32 << 20
-BLOCK_ROWS = 1 << 22
+BLOCK_ROWS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,12 @@ class SelectedRows:
         if not len(numbers):
             return np.empty((0, self.part.shape[1]), np.uint8)
         low, high = int(numbers.min()), int(numbers.max())
-        return self.part[low - self.first : high - self.first + 1][numbers - low]
+        states = self.part[low - self.first : high - self.first + 1]
+        return states if _is_range(numbers) else states[numbers - low]
+
+
+def _is_range(numbers: NDArray[np.int64]) -> bool:
+    return bool((np.diff(numbers) == 1).all())
 
 
 def select(
@@ -262,26 +267,29 @@ def _count_block(
     block: list[SelectedRows], codes: list[NDArray[np.int64]]
 ) -> dict[int, StateHistogram]:
     """Read a block, and count what belongs to each code."""
+    found, places = np.unique(np.concatenate(codes), return_inverse=True)
+    # NumPy sorts short integers by radix, many times faster than long ones.
+    places = places.astype(np.min_scalar_type(len(found)))
+    row_places = np.repeat(places, np.concatenate([rows.lengths() for rows in block]))
     states = np.concatenate([rows[:] for rows in block])
     numbers = np.concatenate([rows.layer_rows() for rows in block])
-    pairs = zip(codes, block, strict=True)
-    row_codes = np.concatenate([np.repeat(code, rows.lengths()) for code, rows in pairs])
     # A stable order, so that the first row of a state is the smallest.
-    order = np.argsort(row_codes, kind="stable")
-    found, starts = np.unique(row_codes[order], return_index=True)
+    order = np.argsort(row_places, kind="stable")
+    ends = np.cumsum(np.bincount(row_places, minlength=len(found)))
     histograms = {}
-    for code, begin, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
+    for code, begin, end in zip(found, [0, *ends[:-1]], ends, strict=True):
         chosen = order[begin:end]
-        histograms[int(code)] = _count_rows(states[chosen], numbers[chosen])
+        keys, counts, first = _count_rows(states[chosen])
+        histograms[int(code)] = StateHistogram(
+            keys, counts, numbers[chosen[first]], states.shape[1]
+        )
     return histograms
 
 
-def _count_rows(states: NDArray[np.uint8], numbers: NDArray[np.int64]) -> StateHistogram:
-    """Count rows (n, W) that are in memory and have these numbers, in the task that runs."""
+def _count_rows(states: NDArray[np.uint8]) -> Counted:
+    """Count rows (n, W) that are in memory, in the task that runs."""
     rows, width = states.shape
-    pieces = count_block([states], rows, width, 0, partition_bits(rows))
-    keys, counts, first = merged(pieces)
-    return StateHistogram(keys, counts, numbers[first], width)
+    return merged(count_block([states], rows, width, 0, partition_bits(rows)))
 
 
 def _merged(histograms: list[StateHistogram]) -> StateHistogram:
