@@ -43,3 +43,42 @@ class FailingStore(WrapperStore):
                 raise OSError(28, "No space left on device")
             self.chunks -= 1
         await super().set(key, value)
+
+
+class ReadingStore(WrapperStore):
+    """Remembers the keys that were read, also through its read-only copies."""
+
+    def __init__(self, store, keys=None):
+        super().__init__(store)
+        self.keys = [] if keys is None else keys
+
+    def _with_store(self, store):
+        return type(self)(store, self.keys)
+
+    async def get(self, key, prototype, byte_range=None):
+        found = await super().get(key, prototype, byte_range)
+        if found is not None:
+            self.keys.append(key)
+        return found
+
+    async def get_partial_values(self, prototype, key_ranges):
+        raise NotImplementedError("nothing here reads in this way")
+
+    def chunks(self):
+        """Return the chunks of states that were read, and forget everything read so far."""
+        found = [key for key in self.keys if "/states/c/" in key]
+        self.keys.clear()
+        return found
+
+
+class LockedStore(WrapperStore):
+    """Says that it can be written to, and then refuses."""
+
+    async def set(self, key, value):
+        raise PermissionError(13, "Permission denied")
+
+    async def set_if_not_exists(self, key, value):
+        raise PermissionError(13, "Permission denied")
+
+    async def delete_dir(self, prefix):
+        raise PermissionError(13, "Permission denied")

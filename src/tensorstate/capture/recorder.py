@@ -18,6 +18,7 @@ from tensorstate.bits import check_activations, pack_states, packed_width
 from tensorstate.storage import (
     QUEUE_BYTES,
     Codec,
+    HistogramCache,
     LayerInfo,
     LayerStates,
     PartReader,
@@ -89,6 +90,9 @@ class RecordedStates(LayerStates):
 
     def _parts(self) -> Sequence[PartReader]:
         return self._recorder()._parts()
+
+    def _cache(self) -> HistogramCache | None:
+        return self._recorder()._cache()
 
     @property
     def state_count(self) -> int:
@@ -316,6 +320,9 @@ class StateRecorder(RecordedStates):
             return ()
         self.flush()
         return (self._writer.reader(self.name),)
+
+    def _cache(self) -> HistogramCache | None:
+        return None if self._info is None else self._writer.cache(self.name)
 
 
 def _shared_run(store: StoreLike | None, options: CaptureOptions) -> RunWriter:

@@ -72,6 +72,7 @@ class StateHistogram:
     """
 
     __hash__ = None  # type: ignore[assignment]
+    _in_order = False
 
     def __init__(
         self,
@@ -180,11 +181,15 @@ class StateHistogram:
         Returns
         -------
         StateHistogram
-            With arrays of its own.
+            With arrays of its own, unless it is in this order already.
         """
+        if self._in_order:
+            return self
         keys, counts, rows = self._joined()
         order = canonical_order(keys)
-        return StateHistogram(keys[order], counts[order], rows[order], self._width)
+        histogram = StateHistogram(keys[order], counts[order], rows[order], self._width)
+        histogram._in_order = True
+        return histogram
 
     def spectrum(self) -> tuple[I64Array, I64Array]:
         """Return how many states were seen exactly c times, for each c that occurs.

@@ -1,5 +1,6 @@
 """Runs on Zarr: written by one background thread, reopened without any framework."""
 
+from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import Codec, LayerInfo, StoreLike, check_layer_name, store_identity
 from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.part import DamagedChunkError, PartReader
@@ -10,6 +11,7 @@ __all__ = [
     "QUEUE_BYTES",
     "Codec",
     "DamagedChunkError",
+    "HistogramCache",
     "LayerInfo",
     "LayerStates",
     "PartReader",

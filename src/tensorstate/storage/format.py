@@ -5,6 +5,7 @@
     run.zarr/                      group: attributes ``tensorstate`` and ``instances``
       conv_1_states/               group: what was captured, and how (`LayerInfo`)
         part-0/states              uint8 (rows, W): attributes ``rows`` and ``uuid``
+        histogram/                 cached counts, which may be deleted at any time (`cache`)
 
 Readers trust ``rows`` and never the shape, and a missing chunk is damage, never silence: every
 chunk under the committed rows is stored, also one of zeros.
@@ -26,7 +27,7 @@ from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, GroupNotFoundError
-from zarr.storage import FsspecStore
+from zarr.storage import FsspecStore, StorePath
 
 from tensorstate.bits import packed_width
 
@@ -43,6 +44,7 @@ __all__ = [
     "describe_store",
     "committed_instances",
     "is_url",
+    "list_names",
     "open_format",
     "store_holds_something",
     "store_identity",
@@ -228,6 +230,15 @@ def committed_instances(run: zarr.Group) -> int:
             "its metadata is damaged"
         )
     return instances
+
+
+def list_names(path: StorePath) -> list[str]:
+    """Return the names of what lies in a group, without a look at what it is."""
+
+    async def names() -> list[str]:
+        return [name async for name in path.store.list_dir(path.path)]
+
+    return sorted(sync(names()))
 
 
 def store_holds_something(store: StoreLike) -> bool:

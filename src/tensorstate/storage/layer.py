@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.bits import decompress_states
-from tensorstate.counting import StateHistogram, count_states
-from tensorstate.metrics import check_entropy_options, efficiency
+from tensorstate.counting import StateHistogram
+from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
+from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.increments import Coverage, count_parts, coverage_of, is_covered_by
 from tensorstate.storage.part import PartReader
-from tensorstate.storage.rows import RawStates, SelectedRows, instance_numbers
+from tensorstate.storage.rows import RawStates, instance_numbers
+from tensorstate.storage.selection import Label, count_by_label, count_instances, label_codes
 
 __all__ = ["LayerStates", "StoredLayer"]
 
@@ -28,7 +32,8 @@ class LayerStates:
     """
 
     name: str
-    _counted: tuple[int, StateHistogram] | None = None
+    _counted: tuple[Coverage, StateHistogram] | None = None
+    _spectrum: tuple[Coverage, tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None
 
     @abstractmethod
     def _layer_info(self) -> LayerInfo | None:
@@ -37,6 +42,10 @@ class LayerStates:
     @abstractmethod
     def _parts(self) -> Sequence[PartReader]:
         """Return readers of everything recorded so far."""
+
+    @abstractmethod
+    def _cache(self) -> HistogramCache | None:
+        """Return what was counted before, also by others; None if counts are not stored."""
 
     @property
     def neurons(self) -> int:
@@ -108,7 +117,7 @@ class LayerStates:
         if alpha is None:
             return self.max_entropy()
         self._check_any_states()
-        return self.histogram().entropy(alpha, estimator)
+        return float(entropy_of_spectrum(*self.spectrum(), alpha=alpha, estimator=estimator))
 
     def efficiency(
         self, alpha1: float = 1, alpha2: float | None = None, estimator: str = "plugin"
@@ -130,34 +139,104 @@ class LayerStates:
         """
         return efficiency(self.entropy(alpha1, estimator), self.entropy(alpha2, estimator))
 
-    def histogram(self, instances: ArrayLike | None = None) -> StateHistogram:
+    @overload
+    def histogram(self, instances: ArrayLike | None = None, by: None = None) -> StateHistogram: ...
+
+    @overload
+    def histogram(
+        self, instances: ArrayLike | None = None, *, by: ArrayLike
+    ) -> dict[Label, StateHistogram]: ...
+
+    def histogram(
+        self, instances: ArrayLike | None = None, by: ArrayLike | None = None
+    ) -> StateHistogram | dict[Label, StateHistogram]:
         """Count the distinct states.
+
+        A count of everything is cached in the run, where that can be written: the next one, also
+        of another process, reads nothing but the cache, and after more states were captured
+        only these.
 
         Parameters
         ----------
         instances : array_like of int or bool, optional
             Instance numbers (one given twice counts twice), or a mask with an entry for every
-            instance; without it, all are counted, once for the rows that are there.
+            instance; without it, all are counted, once for the rows that are there. Only the
+            chunks that hold these instances are read.
+        by : array_like of int, str or bool, shape (instance_count,), optional
+            A label for every instance of the layer; the states of each label are counted by
+            themselves, in one pass over the rows.
 
         Returns
         -------
-        StateHistogram
-            Keys, counts and first rows. Rows are numbered within the layer.
+        StateHistogram, or dict of label to StateHistogram
+            Keys, counts and first rows. Rows are numbered within the layer. Labels are in
+            ascending order, and those that no instance has that is counted are left out.
+
+        Raises
+        ------
+        ValueError
+            If no states were recorded, or the labels are not one for each instance.
+        IndexError
+            If an instance is not there, or a mask has another length.
+        TypeError
+            If labels are neither whole numbers nor strings nor bools.
+        DamagedChunkError
+            If a chunk is missing or damaged; run, layer, part and chunk are named.
         """
         self._check_any_states()
-        if instances is not None:
-            return self._histogram_of(instances)
         parts = self._parts()
-        rows = sum(len(part) for part in parts)
-        if self._counted is None or self._counted[0] != rows:
-            self._counted = (rows, count_states(list(parts)))
-        return self._counted[1]
+        if by is not None:
+            labels, codes = label_codes(by, self.instance_count)
+            every = np.arange(len(codes)) if instances is None else instances
+            numbers = instance_numbers(every, len(codes))
+            return count_by_label(parts, numbers, self.positions, labels, codes)
+        if instances is not None:
+            numbers = instance_numbers(instances, self.instance_count)
+            return count_instances(parts, numbers, self.positions)
+        return self._count_all(parts)
 
-    def _histogram_of(self, instances: ArrayLike) -> StateHistogram:
-        numbers = instance_numbers(instances, self.instance_count)
-        selected = SelectedRows(self.raw_states, numbers, self.positions)
-        histogram = count_states(selected)
-        return histogram.with_first_rows(selected.layer_rows(histogram.first_rows))
+    def spectrum(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return how many states were seen exactly c times, for each c that occurs.
+
+        This is all that an entropy needs; of a run that was counted before, it is read from the
+        cache, without the keys.
+
+        Returns
+        -------
+        times_seen : ndarray of int64, shape (n,)
+            The counts that occur, ascending.
+        number_of_states : ndarray of int64, shape (n,)
+            How many states have that count.
+        """
+        self._check_any_states()
+        parts = self._parts()
+        coverage = coverage_of(parts)
+        if self._spectrum is None or self._spectrum[0] != coverage:
+            cache = self._cache()
+            counted = self._counted is not None and self._counted[0] == coverage
+            found = cache.load_spectrum(coverage) if cache and not counted else None
+            if found is None:
+                found = self._count_all(parts).spectrum()
+            self._spectrum = (coverage, found)
+        return self._spectrum[1]
+
+    def _count_all(self, parts: Sequence[PartReader]) -> StateHistogram:
+        """Count everything, with what was counted before."""
+        coverage = coverage_of(parts)
+        before, cache = self._counted, self._cache()
+        if before and not is_covered_by(before[0], coverage) and before[0] != coverage:
+            before = None
+        if before is None and cache is not None:
+            before = cache.load(coverage)
+        if before is None or before[0] != coverage:
+            histogram = count_parts(parts, *(before or ()))
+            if cache is not None:
+                # In the order in which it is cached, so that it is always the same.
+                histogram = histogram.sorted()
+                cache.save(parts, histogram)
+            before = (coverage, histogram)
+        self._counted = before
+        return before[1]
 
     def _distinct_packed(self) -> NDArray[np.uint8]:
         histogram = self.histogram()
@@ -198,12 +277,17 @@ class StoredLayer(LayerStates):
         What was captured.
     parts : sequence of PartReader
         Its parts, in the order of their instances.
+    cache : HistogramCache
+        What was counted before.
     """
 
-    def __init__(self, name: str, info: LayerInfo, parts: Sequence[PartReader]) -> None:
+    def __init__(
+        self, name: str, info: LayerInfo, parts: Sequence[PartReader], cache: HistogramCache
+    ) -> None:
         self.name = name
         self._info = info
         self._stored_parts = tuple(parts)
+        self._stored_counts = cache
 
     capture_on = False
 
@@ -212,6 +296,9 @@ class StoredLayer(LayerStates):
 
     def _parts(self) -> Sequence[PartReader]:
         return self._stored_parts
+
+    def _cache(self) -> HistogramCache:
+        return self._stored_counts
 
     def _nothing_yet(self) -> str:
         return f"layer {self.name!r} of the run holds no committed states"

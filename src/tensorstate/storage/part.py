@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,6 @@ class PartWriter:
 
     def reset(self) -> None:
         """Drop every row, as if nothing had been appended."""
-        self.array = self.array.update_attributes({"uuid": str(uuid.uuid4())})
         self._truncate(0)
 
     def _write_chunk(self) -> None:
@@ -98,9 +98,10 @@ class PartWriter:
         self._start = rows - rows % self._chunk_rows
         self._fill = rows - self._start
         self._buffer[: self._fill] = stored[self._start : rows]
-        # In the reverse order of a commit, and only what changes.
+        # In the reverse order of a commit, and only what changes. Other rows may take the place of
+        # those that are dropped: under a new uuid, no cached count of these is taken for theirs.
         if rows < len(stored):
-            self.array = self.array.update_attributes({"rows": rows})
+            self.array = self.array.update_attributes({"rows": rows, "uuid": str(uuid.uuid4())})
         if rows < self.array.shape[0]:
             self.array.resize((rows, self.array.shape[1]))
         self.committed = self._written = rows
@@ -150,6 +151,19 @@ class PartReader:
         """Whether the rows live in this process only."""
         return isinstance(self._array.store, MemoryStore)
 
+    @property
+    def uuid(self) -> str:
+        """What tells these rows from all others; empty if the store does not say."""
+        return str(self._array.attrs.get("uuid") or "")
+
+    def is_current(self) -> bool:
+        """Whether the store still holds these rows: not reset, shortened or overwritten."""
+        try:
+            stored = PartReader(zarr.open_array(self._array.store_path, mode="r"), self._where)
+        except (FileNotFoundError, ValueError):
+            return False
+        return stored.uuid == self.uuid and len(stored) >= len(self)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -159,14 +173,19 @@ class PartReader:
             raise ValueError(f"a part is read in slices of step 1, not {step}")
         if stop <= start:
             return np.empty((0, self.shape[1]), np.uint8)
-        first, last = start // self.chunks[0], (stop - 1) // self.chunks[0]
+        length = self.chunks[0]
+        first, last = start // length, (stop - 1) // length
         for chunk in range(first, last + 1):
             self._check_exists(chunk)
         try:
             return np.asarray(self._array[start:stop])
         except (ValueError, RuntimeError) as error:
+            if first < last:
+                # One by one, to tell which chunk it is.
+                ends = [*range((first + 1) * length, stop, length), stop]
+                return np.concatenate([self[a:b] for a, b in pairwise([start, *ends])])
             raise DamagedChunkError(
-                f"{self._where}, chunks {first} to {last} (rows {start} to {stop - 1}): "
+                f"{self._where}, chunk {first} (rows {start} to {stop - 1}) is damaged: "
                 f"{error}; what was stored there is lost"
             ) from error
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.storage.part import PartReader
 
-__all__ = ["RawStates", "SelectedRows", "instance_numbers"]
+__all__ = ["PartRows", "RawStates", "instance_numbers"]
 
 
 class RawStates:
@@ -97,37 +97,37 @@ class RawStates:
         return row, min(start + chunk_rows, first + len(part))
 
 
-class SelectedRows:
-    """All rows of some instances, in their order, as an array that is read when it is sliced.
+class PartRows:
+    """Some rows of a part, as an array that is read when it is sliced.
 
     Parameters
     ----------
-    raw_states : RawStates
-        All rows of the layer.
-    instances : ndarray of int64, shape (n,)
-        Instance numbers; one that occurs twice is there twice.
-    positions : int
-        Rows of an instance.
+    part : PartReader
+        Where the rows are.
+    start, stop : int
+        Row numbers in the part. To read no chunk twice, `start` is where a chunk begins, or all
+        rows are in one.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 2
 
-    def __init__(self, raw_states: RawStates, instances: NDArray[np.int64], positions: int) -> None:
-        self._raw_states = raw_states
-        self._instances = instances
-        self._positions = positions
-        self.shape = (len(instances) * positions, raw_states.shape[1])
+    def __init__(self, part: PartReader, start: int, stop: int) -> None:
+        self._part = part
+        self.start = start
+        self.shape = (stop - start, part.shape[1])
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Rows and bytes of a chunk."""
+        return self._part.chunks
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
-        return self._raw_states[self.layer_rows(np.arange(*rows.indices(len(self))))]
-
-    def layer_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Row numbers in the layer, of row numbers in the selection."""
-        return self._instances[rows // self._positions] * self._positions + rows % self._positions
+        start, stop, step = rows.indices(len(self))
+        return self._part[self.start + start : self.start + stop : step]
 
 
 def instance_numbers(index: ArrayLike, instances: int) -> NDArray[np.int64]:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pandas as pd
 import zarr
+from zarr.abc.store import Store
 
+from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import (
     LayerInfo,
     StoreLike,
     committed_instances,
     describe_store,
+    list_names,
     open_format,
 )
 from tensorstate.storage.layer import LayerStates, StoredLayer
@@ -32,15 +35,17 @@ class StateRun(Mapping[str, LayerStates]):
         The run's group, checked to be one.
     where : str
         Names the store in messages.
+    writable : bool, default True
+        Whether counts may be cached in the store.
     """
 
-    def __init__(self, group: zarr.Group, where: str) -> None:
+    def __init__(self, group: zarr.Group, where: str, *, writable: bool = True) -> None:
         self._where = where
         self._about: dict[str, Any] = dict(group.attrs["tensorstate"])  # type: ignore[arg-type]
         self._instances = committed_instances(group)
-        layers = [_open_layer(name, member, where) for name, member in group.groups()]
-        layers.sort(key=lambda layer: (layer[1].index, layer[0]))
-        self._layers = {name: StoredLayer(name, info, parts) for name, info, parts in layers}
+        layers = [_open_layer(name, member, where, writable) for name, member in group.groups()]
+        layers.sort(key=lambda layer: (layer[0], layer[1].name))
+        self._layers = {layer.name: layer for _, layer in layers}
 
     def __getitem__(self, name: str) -> LayerStates:
         try:
@@ -108,7 +113,9 @@ def open_run(store: StoreLike) -> StateRun:
     ValueError
         If what is there is not a run, or one of a newer format.
     """
-    return StateRun(open_format(store), describe_store(store))
+    # What was handed over as read-only is not to be written to.
+    writable = not (isinstance(store, Store) and store.read_only)
+    return StateRun(open_format(store), describe_store(store), writable=writable)
 
 
 def summary_of(layers: Any) -> pd.DataFrame:
@@ -133,19 +140,21 @@ def _summary_row(layer: LayerStates) -> tuple[Any, ...]:
     size = (layer.name, layer.neurons, layer.positions, layer.instance_count, layer.state_count)
     if layer.state_count == 0:
         return (*size, 0, float("nan"), float("nan"))
-    return (*size, layer.histogram().distinct, layer.entropy(), layer.efficiency())
+    return (*size, int(layer.spectrum()[1].sum()), layer.entropy(), layer.efficiency())
 
 
 def _open_layer(
-    name: str, group: zarr.Group, where: str
-) -> tuple[str, LayerInfo, list[PartReader]]:
+    name: str, group: zarr.Group, where: str, writable: bool
+) -> tuple[int, StoredLayer]:
+    """Return a layer, and its place in the order in which data meets them."""
     where = f"run {where}, layer {name}"
     info = LayerInfo.from_attributes(group.attrs, where)
     parts = []
-    for part_name, part in group.groups():
+    # Listed by name: what else lies there, as a cache, may be damaged without doing harm.
+    for part_name in list_names(group.store_path):
         if not part_name.startswith("part-"):
             continue
-        array = part.get("states")
+        array = group.get(f"{part_name}/states")
         if not isinstance(array, zarr.Array):
             raise ValueError(f"{where}, {part_name} has no array 'states': the run is damaged")
         reader = PartReader(array, f"{where}, part {part_name.removeprefix('part-')}")
@@ -156,4 +165,5 @@ def _open_layer(
             )
         parts.append((int(array.attrs.get("first_instance", 0)), part_name, reader))  # type: ignore[arg-type]
     parts.sort(key=lambda part: part[:2])
-    return name, info, [reader for _, _, reader in parts]
+    cache = HistogramCache(group.store_path, info.width, writable=writable)
+    return info.index, StoredLayer(name, info, [reader for _, _, reader in parts], cache)

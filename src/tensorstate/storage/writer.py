@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from tensorstate.storage import format as store_format
+from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import (
     Codec,
     LayerInfo,
@@ -197,6 +198,12 @@ class RunWriter:
         """Return the committed rows of a layer."""
         layer = self._queue.layers[name]
         return PartReader(layer.part.array, layer.where)
+
+    def cache(self, name: str) -> HistogramCache | None:
+        """Return the cached counts of a layer; None for a run that ends with this process."""
+        if isinstance(self._group.store, MemoryStore):
+            return None
+        return HistogramCache(self._group.store_path / name, self._queue.layers[name].info.width)
 
     def flush(self) -> None:
         """Return when everything handed over is written and committed."""
