@@ -24,7 +24,7 @@ __all__ = ["CountPlan", "make_plan", "plan_count"]
 
 MIB = 1 << 20
 
-PROCESS_BYTES = 32 * MIB
+PROCESS_BYTES = 80 * MIB
 """For what a process takes besides its tasks: compiled code, and what the allocator holds back."""
 
 TASK_BYTES = 8 * MIB
