@@ -159,12 +159,9 @@ def merge_units(
         name = f"counted-{number}"
         with job.directory.writing(name) as write:
             for counted in _merged_groups(names, indexes, first, last, job):
-                for array in counted:
-                    write(array)
-                size, total = len(counted[1]), int(counted[1].sum())
-                if size:
-                    parts.append(StoredPart(job.directory, name, offset, size, total, job.words))
-                offset += sum(array.nbytes for array in counted)
+                if len(counted[1]):
+                    parts.append(StoredPart.write(counted, job.directory, name, offset, write))
+                    offset += parts[-1].size
     return parts
 
 

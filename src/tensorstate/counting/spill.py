@@ -271,6 +271,8 @@ def read_pieces(content: U8Array, words: int) -> list[Piece]:
 class StoredPart:
     """Distinct keys, counts and first rows that lie in a file one after the other.
 
+    Counts and rows are stored in the smallest type that holds them, padded to eight bytes.
+
     Attributes
     ----------
     directory : SpillDirectory
@@ -285,6 +287,8 @@ class StoredPart:
         Sum of their counts.
     words : int
         Words of a key.
+    count_type, row_type : str
+        NumPy's names of the types of counts and of first rows.
     is_sorted : bool
         Whether `load` brings the part into canonical order.
     """
@@ -295,28 +299,80 @@ class StoredPart:
     distinct: int
     total: int
     words: int
+    count_type: str
+    row_type: str
     is_sorted: bool = False
+
+    @classmethod
+    def write(
+        cls, counted: Counted, directory: SpillDirectory, name: str, offset: int, write: Write
+    ) -> StoredPart:
+        """Write a part where `offset` bytes were written before.
+
+        Parameters
+        ----------
+        counted : (keys, counts, first rows)
+            At least one of each.
+        directory, name, offset
+            As the attributes.
+        write : callable
+            Appends to that file.
+
+        Returns
+        -------
+        StoredPart
+        """
+        keys, counts, rows = counted
+        kinds = [np.min_scalar_type(int(values.max())) for values in (counts, rows)]
+        part = cls(
+            directory,
+            name,
+            offset,
+            len(counts),
+            int(counts.sum()),
+            1 if keys.ndim == 1 else 2,
+            kinds[0].str,
+            kinds[1].str,
+        )
+        write(keys)
+        for values, kind in zip((counts, rows), kinds, strict=True):
+            write(values.astype(kind))
+            write(np.zeros(-len(values) * kind.itemsize % 8, np.uint8))
+        return part
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes in the file."""
+        return self._places()[-1]
+
+    def _places(self) -> list[int]:
+        """Return where keys, counts and rows begin, after the offset, and where they end."""
+        sizes = [8 * self.words, np.dtype(self.count_type).itemsize]
+        sizes.append(np.dtype(self.row_type).itemsize)
+        places = [0]
+        for size in sizes:
+            end = places[-1] + size * self.distinct
+            places.append(end + -end % 8)
+        return places
 
     def load(self) -> Counted:
         """Read keys, counts and first rows."""
-        content = np.empty(self.distinct * (8 * self.words + 16), np.uint8)
-        self.directory.read(self.name, self.offset, content)
-        numbers = content.view(np.uint64)
-        keys, counts, rows = np.split(
-            numbers, np.array([self.words, self.words + 1]) * self.distinct
+        keys = self._read(0, "<u8", self.words)
+        counted = (
+            keys if self.words == 1 else keys.reshape(-1, 2),
+            self._read(1, self.count_type).astype(np.int64),
+            self._read(2, self.row_type).astype(np.int64),
         )
-        if self.words == 2:
-            keys = keys.reshape(-1, 2)
-        counted = (keys, counts.view(np.int64), rows.view(np.int64))
         if not self.is_sorted:
             return counted
-        order = canonical_order(keys)
-        return keys[order], counted[1][order], counted[2][order]
+        order = canonical_order(counted[0])
+        return counted[0][order], counted[1][order], counted[2][order]
 
-    def counts(self) -> I64Array:
-        """Read the counts alone."""
-        if self.is_sorted:
-            return self.load()[1]
-        content = np.empty(8 * self.distinct, np.uint8)
-        self.directory.read(self.name, self.offset + 8 * self.words * self.distinct, content)
-        return content.view(np.int64)
+    def counts(self) -> npt.NDArray[Any]:
+        """Read the counts alone, in any type of integers."""
+        return self.load()[1] if self.is_sorted else self._read(1, self.count_type)
+
+    def _read(self, column: int, kind: str, per_entry: int = 1) -> npt.NDArray[Any]:
+        content = np.empty(self.distinct * per_entry * np.dtype(kind).itemsize, np.uint8)
+        self.directory.read(self.name, self.offset + self._places()[column], content)
+        return content.view(kind)
