@@ -23,7 +23,12 @@ from tensorstate.counting.blocks import (
 )
 from tensorstate.counting.histogram import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
-from tensorstate.counting.out_of_core import SpillJob, histogram_of, merge_graph, spill_block
+from tensorstate.counting.out_of_core import (
+    histogram_of,
+    merge_graph,
+    spill_block,
+    spill_job,
+)
 from tensorstate.counting.plan import MERGES_PER_THREAD, CountPlan, make_plan
 from tensorstate.counting.schedulers import Graph, Key, Scheduler, compute, find_scheduler
 from tensorstate.counting.sources import Block, cut, read
@@ -126,7 +131,7 @@ def _count_through_files(
 ) -> StateHistogram:
     directory = SpillDirectory.create(plan.spill)
     try:
-        job = SpillJob.of(plan, replace(directory))
+        job = spill_job(plan, replace(directory), len(blocks))
         graph, spilled = _block_graph(spill_block, blocks, job)
         merges, results = merge_graph(spilled, job, plan.merge_tasks)
         found = compute(graph | merges, results, where, progress)

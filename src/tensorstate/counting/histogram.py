@@ -31,12 +31,12 @@ from tensorstate.counting.keys import (
     key_words,
     words_per_key,
 )
-from tensorstate.counting.spill import StoredPart
+from tensorstate.counting.parts import OutsidePart
 from tensorstate.metrics import entropy_of_spectrum, spectrum
 
 __all__ = ["StateHistogram"]
 
-Part: TypeAlias = Counted | StoredPart
+Part: TypeAlias = Counted | OutsidePart
 
 
 class StateHistogram:
@@ -100,7 +100,7 @@ class StateHistogram:
 
         Parameters
         ----------
-        parts : sequence of (keys, counts, first rows), or of StoredPart
+        parts : sequence of (keys, counts, first rows), or of OutsidePart
             Arrays as the constructor takes them, joined when they are first asked for; or all
             in files, in the order of their partitions.
         width : int
@@ -119,7 +119,7 @@ class StateHistogram:
             raise ValueError(f"packed states have at least one byte, not {width}")
         words = words_per_key(width)
         for part in parts:
-            if isinstance(part, StoredPart):
+            if isinstance(part, OutsidePart):
                 continue
             keys, counts, first_rows = part
             shape = (len(counts),) if words == 1 else (len(counts), 2)
@@ -148,22 +148,31 @@ class StateHistogram:
 
     def _canonical_chunks(self, length: int) -> Iterator[Counted]:
         """Yield the entries in canonical order, `length` at a time; the rest comes last."""
-        held = [empty_room(0, words_per_key(self._width))]
+        held = empty_room(0, words_per_key(self._width))
         for part in self.sorted()._parts:
             whole = _load(part)
-            if len(held[0][1]):
-                whole = _concatenated([*held, whole])
-            stop = len(whole[1]) // length * length
-            for start in range(0, stop, length):
+            taken = min((length - len(held[1])) % length, len(whole[1]))
+            held = _concatenated([held, part_of(whole, 0, taken)])
+            if len(held[1]) == length:
+                yield held
+                held = part_of(held, 0, 0)
+            stop = taken + (len(whole[1]) - taken) // length * length
+            for start in range(taken, stop, length):
                 yield part_of(whole, start, start + length)
-            held = [part_of(whole, stop, len(whole[1]))]
-        if len(held[0][1]):
-            yield held[0]
+            if stop < len(whole[1]):
+                # Copies, so that the part can go before the next one comes.
+                held = _concatenated([part_of(whole, stop, len(whole[1]))])
+            del whole
+        if len(held[1]):
+            yield held
+
+    def _outside(self) -> list[OutsidePart]:
+        return [part for part in self._parts if isinstance(part, OutsidePart)]
 
     @property
     def is_stored(self) -> bool:
         """Whether the entries are in files, because they are larger than memory."""
-        return any(isinstance(part, StoredPart) for part in self._parts)
+        return any(isinstance(part, OutsidePart) for part in self._parts)
 
     def to_dask(self) -> tuple[Any, Any, Any]:
         """Return keys, counts and first rows as Dask arrays, a chunk for each part.
@@ -184,7 +193,7 @@ class StateHistogram:
         if not self.is_stored:
             arrays = self._joined()
             return tuple(da.from_array(_read_only(array)) for array in arrays)
-        parts = [part for part in self._parts if isinstance(part, StoredPart)]
+        parts = self._outside()
         return tuple(
             da.concatenate(
                 [
@@ -224,13 +233,13 @@ class StateHistogram:
     @property
     def distinct(self) -> int:
         """How many different states were seen."""
-        return sum(p.distinct if isinstance(p, StoredPart) else len(p[1]) for p in self._parts)
+        return sum(p.distinct if isinstance(p, OutsidePart) else len(p[1]) for p in self._parts)
 
     @property
     def total(self) -> int:
         """How many states were counted."""
         return sum(
-            part.total if isinstance(part, StoredPart) else int(part[1].sum())
+            part.total if isinstance(part, OutsidePart) else int(part[1].sum())
             for part in self._parts
         )
 
@@ -267,7 +276,7 @@ class StateHistogram:
         """
         if self.is_stored:
             # Parts are ranges of the mixed hash, and follow each other.
-            stored = [replace(p, is_sorted=True) for p in self._parts if isinstance(p, StoredPart)]
+            stored = [replace(part, is_sorted=True) for part in self._outside()]
             return StateHistogram.from_parts(stored, self._width)
         keys, counts, rows = self._joined()
         order = canonical_order(keys)
@@ -294,9 +303,8 @@ class StateHistogram:
         if not self.is_stored:
             return spectrum(self._joined()[1])
         times = states = np.empty(0, np.int64)
-        for part in self._parts:
-            counts = part.counts() if isinstance(part, StoredPart) else part[1]
-            more = spectrum(counts)
+        for part in self._outside():
+            more = (part.times_seen, part.number_of_states)
             times, place = np.unique(np.concatenate([times, more[0]]), return_inverse=True)
             added = np.zeros(len(times), np.int64)
             np.add.at(added, place, np.concatenate([states, more[1]]))
@@ -493,10 +501,10 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _load(part: Part) -> Counted:
-    return part.load() if isinstance(part, StoredPart) else part
+    return part.load() if isinstance(part, OutsidePart) else part
 
 
-def _column(part: StoredPart, column: int) -> npt.NDArray[Any]:
+def _column(part: OutsidePart, column: int) -> npt.NDArray[Any]:
     return part.load()[column]
 
 

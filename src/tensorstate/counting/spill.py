@@ -1,4 +1,4 @@
-"""Files outside memory: what map tasks write and merge tasks read, and parts of a large result.
+"""Spill files, which map tasks write and merge tasks read, and the directory that holds them.
 
 A spill file holds the pieces of one block, cut into *units*: ranges of partitions, one after the
 other, so that the same range of all files is one read from each. Its end is an index:
@@ -29,10 +29,10 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 
-from tensorstate.counting.blocks import Counted, I64Array, Piece, canonical_order
+from tensorstate.counting.blocks import I64Array, Piece
 from tensorstate.counting.keys import U8Array
 
-__all__ = ["SpillDirectory", "StoredPart", "read_index", "read_pieces", "write_pieces"]
+__all__ = ["SpillDirectory", "Write", "read_index", "read_pieces", "write_pieces"]
 
 Write: TypeAlias = Callable[[npt.NDArray[Any]], None]
 
@@ -265,114 +265,3 @@ def read_pieces(content: U8Array, words: int) -> list[Piece]:
         rows = take(size, np.int64 if counted else np.uint16)
         pieces.append(Piece(keys if words == 1 else keys.reshape(-1, 2), counts, rows, starts, add))
     return pieces
-
-
-@dataclass(frozen=True)
-class StoredPart:
-    """Distinct keys, counts and first rows that lie in a file one after the other.
-
-    Counts and rows are stored in the smallest type that holds them, padded to eight bytes.
-
-    Attributes
-    ----------
-    directory : SpillDirectory
-        Where the file is. It is removed when no part refers to it any more.
-    name : str
-        The file.
-    offset : int
-        Where the part begins, in bytes.
-    distinct : int
-        How many keys it has.
-    total : int
-        Sum of their counts.
-    words : int
-        Words of a key.
-    count_type, row_type : str
-        NumPy's names of the types of counts and of first rows.
-    is_sorted : bool
-        Whether `load` brings the part into canonical order.
-    """
-
-    directory: SpillDirectory
-    name: str
-    offset: int
-    distinct: int
-    total: int
-    words: int
-    count_type: str
-    row_type: str
-    is_sorted: bool = False
-
-    @classmethod
-    def write(
-        cls, counted: Counted, directory: SpillDirectory, name: str, offset: int, write: Write
-    ) -> StoredPart:
-        """Write a part where `offset` bytes were written before.
-
-        Parameters
-        ----------
-        counted : (keys, counts, first rows)
-            At least one of each.
-        directory, name, offset
-            As the attributes.
-        write : callable
-            Appends to that file.
-
-        Returns
-        -------
-        StoredPart
-        """
-        keys, counts, rows = counted
-        kinds = [np.min_scalar_type(int(values.max())) for values in (counts, rows)]
-        part = cls(
-            directory,
-            name,
-            offset,
-            len(counts),
-            int(counts.sum()),
-            1 if keys.ndim == 1 else 2,
-            kinds[0].str,
-            kinds[1].str,
-        )
-        write(keys)
-        for values, kind in zip((counts, rows), kinds, strict=True):
-            write(values.astype(kind))
-            write(np.zeros(-len(values) * kind.itemsize % 8, np.uint8))
-        return part
-
-    @property
-    def size(self) -> int:
-        """How many bytes it takes in the file."""
-        return self._places()[-1]
-
-    def _places(self) -> list[int]:
-        """Return where keys, counts and rows begin, after the offset, and where they end."""
-        sizes = [8 * self.words, np.dtype(self.count_type).itemsize]
-        sizes.append(np.dtype(self.row_type).itemsize)
-        places = [0]
-        for size in sizes:
-            end = places[-1] + size * self.distinct
-            places.append(end + -end % 8)
-        return places
-
-    def load(self) -> Counted:
-        """Read keys, counts and first rows."""
-        keys = self._read(0, "<u8", self.words)
-        counted = (
-            keys if self.words == 1 else keys.reshape(-1, 2),
-            self._read(1, self.count_type).astype(np.int64),
-            self._read(2, self.row_type).astype(np.int64),
-        )
-        if not self.is_sorted:
-            return counted
-        order = canonical_order(counted[0])
-        return counted[0][order], counted[1][order], counted[2][order]
-
-    def counts(self) -> npt.NDArray[Any]:
-        """Read the counts alone, in any type of integers."""
-        return self.load()[1] if self.is_sorted else self._read(1, self.count_type)
-
-    def _read(self, column: int, kind: str, per_entry: int = 1) -> npt.NDArray[Any]:
-        content = np.empty(self.distinct * per_entry * np.dtype(kind).itemsize, np.uint8)
-        self.directory.read(self.name, self.offset + self._places()[column], content)
-        return content.view(kind)
