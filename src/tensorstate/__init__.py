@@ -18,7 +18,7 @@ from tensorstate.capture import (
     remove_state_layers,
     reset_efficiency_model,
 )
-from tensorstate.counting import StateHistogram, count_states
+from tensorstate.counting import StateHistogram, count_states, plan_count
 from tensorstate.metrics import aIQ, entropy, network_efficiency
 from tensorstate.storage import StateRun, open_run
 
@@ -38,6 +38,7 @@ __all__ = [
     "entropy",
     "network_efficiency",
     "open_run",
+    "plan_count",
     "remove_state_layers",
     "reset_efficiency_model",
 ]

@@ -2,5 +2,6 @@
 
 from tensorstate.counting.count import count_states
 from tensorstate.counting.histogram import StateHistogram
+from tensorstate.counting.plan import CountPlan, plan_count
 
-__all__ = ["StateHistogram", "count_states"]
+__all__ = ["CountPlan", "StateHistogram", "count_states", "plan_count"]

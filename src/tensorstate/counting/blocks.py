@@ -8,6 +8,7 @@ time, in the processor's cache. The choice is made from the rows seen so far, bl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -89,7 +90,12 @@ class Piece:
 
 
 def count_block(
-    batches: Iterable[U8Array], rows: int, width: int, first_row: int, bits: int
+    batches: Iterable[U8Array],
+    rows: int,
+    width: int,
+    first_row: int,
+    bits: int,
+    table_bytes: float = math.inf,
 ) -> list[Piece]:
     """Count a block of rows, or divide it into partitions if its states are mostly new.
 
@@ -105,6 +111,8 @@ def count_block(
         Row number of the first.
     bits : int
         There are ``2**bits`` partitions.
+    table_bytes : float
+        A hash table that would take more memory than this gives up.
 
     Returns
     -------
@@ -113,7 +121,7 @@ def count_block(
     """
     pieces: list[Piece] = []
     table: Addresses | Table | None
-    table = Addresses(width) if width <= 2 else Table(words_per_key(width))
+    table = Addresses(width) if width <= 2 else Table(words_per_key(width), table_bytes)
     divided: Divided | None = None
     row = 0
     for batch in _in_chunks(batches, ROWS_AT_ONCE):
@@ -132,6 +140,13 @@ def count_block(
     if divided:
         pieces.append(divided.piece())
     return pieces
+
+
+def table_bytes(bits: int, words: int) -> int:
+    """Return the most memory that a table of ``2**bits`` slots takes until it is partitioned."""
+    slot, entry = 16 * words + 4, 8 * words + 16
+    # Half of the slots are taken at most. Unloaded keys are copied once more by partition.
+    return (1 << bits) * (slot + entry + 1)
 
 
 class Addresses:
@@ -166,10 +181,13 @@ class Table:
     ----------
     words : int
         Words of a key.
+    most_bytes : float
+        Memory that it may take, with what it takes to grow and to unload it.
     """
 
-    def __init__(self, words: int) -> None:
+    def __init__(self, words: int, most_bytes: float = math.inf) -> None:
         self._words = words
+        self._most_bytes = most_bytes
         self._bits = FIRST_BITS
         self._distinct = self._distinct_before = self._rows_before = 0
         self._renew()
@@ -194,6 +212,8 @@ class Table:
             total += used
             if total == len(keys) or self._is_useless(first_row + total):
                 return total
+            if table_bytes(self._next_bits(), self._words) > self._most_bytes:
+                return total
             self._grow(first_row + total)
 
     def _is_useless(self, rows: int) -> bool:
@@ -203,10 +223,14 @@ class Table:
         limit = MOST_NEW.get(self._bits, 0.5)
         return self._bits >= FEW_BITS and new > limit * (rows - self._rows_before)
 
+    def _next_bits(self) -> int:
+        return self._bits + (2 if self._bits < FEW_BITS else 1)
+
     def _grow(self, rows: int) -> None:
         counted = self.unload()
         self._distinct_before, self._rows_before = self._distinct, rows
-        self._bits += 2 if self._bits < FEW_BITS else 1
+        self._bits = self._next_bits()
+        del self._table, self._order  # before the next ones need their memory
         self._renew()
         arrays = [frozen(array) for array in counted]
         kernels.reload(*arrays, self._table, self._order, self._bits)

@@ -1,21 +1,15 @@
-"""Count states with Dask: the graph, and what runs it."""
+"""Count states with Dask: the graph."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
+import os
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
-import dask
-import dask.local
-import dask.multiprocessing
-import dask.threaded
 from dask.delayed import Delayed
-from dask.diagnostics import ProgressBar
 
 from tensorstate.counting.blocks import (
     Counted,
@@ -26,25 +20,35 @@ from tensorstate.counting.blocks import (
     merge_pieces,
     merged,
     part_of,
-    partition_bits,
 )
 from tensorstate.counting.histogram import StateHistogram
+from tensorstate.counting.memory import MemoryLimit
+from tensorstate.counting.out_of_core import (
+    histogram_of,
+    merge_graph,
+    spill_block,
+    spill_job,
+)
+from tensorstate.counting.plan import MERGES_PER_THREAD, CountPlan, make_plan
+from tensorstate.counting.schedulers import Graph, Key, Scheduler, compute, find_scheduler
 from tensorstate.counting.sources import Block, cut, read
+from tensorstate.counting.spill import SpillDirectory
 
 __all__ = ["count_states"]
 
-Key: TypeAlias = Any
-Graph: TypeAlias = dict[Key, Any]
 
-MERGES_PER_THREAD = 2
-SILENT_SECONDS = 2.0
-
-
-def count_states(states: Any, *, progress: bool | None = None) -> StateHistogram:
+def count_states(
+    states: Any,
+    *,
+    memory_limit: MemoryLimit = None,
+    spill: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> StateHistogram:
     """Count how often each distinct state occurs.
 
     Counting runs on the active ``distributed`` client if there is one, else on Dask's
-    configured scheduler, by default on threads.
+    configured scheduler, by default on threads. What does not fit the memory limit goes to
+    files; the result is the same. `plan_count` tells beforehand what a count will need.
 
     Parameters
     ----------
@@ -52,6 +56,17 @@ def count_states(states: Any, *, progress: bool | None = None) -> StateHistogram
         Packed states: NumPy, Zarr or Dask arrays, or anything with ``shape``, ``dtype`` and
         slices of rows that are NumPy arrays (if it has ``chunks``, reads follow them; it must
         pickle where tasks run in other processes). Rows are numbered through the list.
+    memory_limit : int, float or str, optional
+        Bytes, or text such as "2 GiB", that each process that runs tasks may take beyond what
+        it has. By default what Dask's configuration says as ``tensorstate.memory-limit``, or
+        else half of what is available, control groups included. On a cluster it is never more
+        than 60 % of the memory of a worker.
+    spill : str or path, optional
+        A directory, or an fsspec URL, that all processes reach. Files are in a private
+        directory below it, which is removed at the end, also after an error; if the result
+        itself is larger than a quarter of the limit, the directory lives as long as the
+        histogram. By default ``tensorstate.spill`` or ``temporary-directory`` of Dask's
+        configuration, or else the system's directory for temporary files.
     progress : bool, optional
         Whether to draw a bar on stderr. By default one is drawn if stderr is a terminal and
         counting takes more than two seconds.
@@ -68,67 +83,68 @@ def count_states(states: Any, *, progress: bool | None = None) -> StateHistogram
         If `states` is not an array of uint8.
     ValueError
         If it is not two-dimensional, has rows of zero bytes, is an empty list or one of arrays
-        of different widths, or a Dask array with chunks of unknown sizes.
+        of different widths, or a Dask array with chunks of unknown sizes; or if the limit is
+        too small, with the smallest that would do.
+    OSError
+        If spill files cannot be written, such as on a full disk.
 
     Examples
     --------
     >>> import numpy as np
-    >>> count_states(np.array([[1, 2], [0, 0], [1, 2]], np.uint8))
+    >>> count_states(np.array([[1, 2], [0, 0], [1, 2]], np.uint8), memory_limit="1 GiB")
     <StateHistogram: 2 distinct of 3 states, 2 bytes each>
     """
     where = find_scheduler()
-    blocks, rows, width = cut(states, where.threads, in_process=where.in_process)
+    plan = make_plan(states, memory_limit, spill, where)
+    blocks, _, width = cut(
+        states,
+        where.threads,
+        in_process=where.in_process,
+        most_rows=plan.block_rows if plan.spills else None,
+        read_bytes=plan.read_bytes,
+    )
     if not blocks:
         return StateHistogram.from_parts([], width)
-    bits = partition_bits(rows)
+    if plan.spills:
+        return _count_through_files(blocks, plan, where, progress)
+    return _count_in_memory(blocks, plan, where, progress)
+
+
+def _count_in_memory(
+    blocks: list[Block], plan: CountPlan, where: Scheduler, progress: bool | None
+) -> StateHistogram:
+    bits = plan.partitions.bit_length() - 1
     ranges = _ranges(bits, where.threads)
-    graph, counted = _count_graph(blocks, width, bits)
+    graph, counted = _block_graph(_count, blocks, plan.width, bits, plan.share)
     if where.in_process:
         results = _merge_in_one_room(graph, counted, ranges)
-        room, *filled = _compute(graph, results, where, progress)
+        room, *filled = compute(graph, results, where, progress)
         parts = _parts(room, filled)
     else:
         results = _merge_copies(graph, counted, ranges)
-        parts = _compute(graph, results, where, progress)
-    return StateHistogram.from_parts(parts, width)
+        parts = compute(graph, results, where, progress)
+    return StateHistogram.from_parts(parts, plan.width)
 
 
-@dataclass(frozen=True)
-class Scheduler:
-    """What runs the tasks.
-
-    Attributes
-    ----------
-    get : callable
-        Called with a graph and a list of its keys, it returns their values.
-    threads : int
-        How many tasks run at once.
-    in_process : bool
-        Whether they run in this process.
-    client
-        The ``distributed`` client, or None.
-    """
-
-    get: Callable[..., Any]
-    threads: int
-    in_process: bool
-    client: Any = None
+def _count_through_files(
+    blocks: list[Block], plan: CountPlan, where: Scheduler, progress: bool | None
+) -> StateHistogram:
+    directory = SpillDirectory.create(plan.spill)
+    try:
+        job = spill_job(plan, replace(directory), len(blocks))
+        graph, spilled = _block_graph(spill_block, blocks, job)
+        merges, results = merge_graph(spilled, job, plan.merge_tasks)
+        found = compute(graph | merges, results, where, progress)
+        return histogram_of([part for parts in found for part in parts], plan, directory)
+    except BaseException:
+        directory.remove()
+        raise
 
 
-def find_scheduler() -> Scheduler:
-    """Find what is to run the tasks, by the rules of `dask.compute`."""
-    get = dask.base.get_scheduler(cls=Delayed)
-    owner: Any = getattr(get, "__self__", None)
-    if hasattr(owner, "scheduler_info"):
-        return Scheduler(get, max(sum(owner.nthreads().values()), 1), False, owner)
-    threads = dask.config.get("num_workers", None) or dask.system.CPU_COUNT
-    if get is dask.local.get_sync:
-        return Scheduler(get, 1, True)
-    return Scheduler(get, threads, get is dask.threaded.get)
-
-
-def _count_graph(blocks: list[Block], width: int, bits: int) -> tuple[Graph, list[Key]]:
-    """Return the tasks that count blocks, and their keys."""
+def _block_graph(
+    task: Callable[..., Any], blocks: list[Block], *args: Any
+) -> tuple[Graph, list[Key]]:
+    """Return a task for each block, called with it, its number and `args`; and their keys."""
     name = f"count-{uuid.uuid4().hex}"
     graph: Graph = {}
     for number, block in enumerate(blocks):
@@ -141,14 +157,20 @@ def _count_graph(blocks: list[Block], width: int, bits: int) -> tuple[Graph, lis
             else:
                 sources.append(span.source)
         spans = tuple(replace(span, source=None) for span in block.spans)
-        graph[name, number] = (_count, sources, replace(block, spans=spans), width, bits)
+        graph[name, number] = (_run, sources, replace(block, spans=spans), number, task, *args)
     return graph, [(name, number) for number in range(len(blocks))]
 
 
-def _count(sources: list[Any], block: Block, width: int, bits: int) -> list[Piece]:
+def _run(
+    sources: list[Any], block: Block, number: int, task: Callable[..., Any], *args: Any
+) -> Any:
     pairs = zip(block.spans, sources, strict=True)
-    block = replace(block, spans=tuple(replace(span, source=source) for span, source in pairs))
-    return count_block(read(block, width), block.rows, width, block.first_row, bits)
+    spans = tuple(replace(span, source=source) for span, source in pairs)
+    return task(replace(block, spans=spans), number, *args)
+
+
+def _count(block: Block, number: int, width: int, bits: int, table_bytes: int) -> list[Piece]:
+    return count_block(read(block, width), block.rows, width, block.first_row, bits, table_bytes)
 
 
 def _ranges(bits: int, threads: int) -> list[tuple[int, int]]:
@@ -216,30 +238,3 @@ def _merge(blocks: list[list[Piece]]) -> Counted:
 
 def _all(blocks: list[list[Piece]]) -> list[Piece]:
     return [piece for pieces in blocks for piece in pieces]
-
-
-def _compute(graph: Graph, keys: list[Key], where: Scheduler, progress: bool | None) -> list[Any]:
-    if not (sys.stderr.isatty() if progress is None else progress):
-        return list(where.get(graph, keys))
-    silent = SILENT_SECONDS if progress is None else 0.0
-    if where.client is None:
-        with ProgressBar(minimum=silent, out=sys.stderr):
-            return list(where.get(graph, keys))
-    return _compute_on_cluster(graph, keys, where.client, silent)
-
-
-def _compute_on_cluster(graph: Graph, keys: list[Key], client: Any, silent: float) -> list[Any]:
-    import distributed
-
-    futures = client.get(graph, keys, sync=False)
-    try:
-        with contextlib.suppress(TimeoutError):
-            distributed.wait(futures, timeout=silent)
-        if not all(future.done() for future in futures):
-            with contextlib.redirect_stdout(sys.stderr):
-                distributed.progress(futures, notebook=False)
-                distributed.wait(futures)
-                print()
-        return list(client.gather(futures))
-    finally:
-        client.cancel(futures)

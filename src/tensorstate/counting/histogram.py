@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
 
+import dask
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import StoreLike
 
+from tensorstate.counting import saving
 from tensorstate.counting.blocks import (
     Counted,
     I64Array,
     canonical_order,
+    empty_room,
     merged,
+    part_of,
     partition,
     partition_bits,
 )
@@ -23,17 +28,15 @@ from tensorstate.counting.keys import (
     WIDEST_EXACT,
     U8Array,
     U64Array,
-    empty_keys,
     key_words,
     words_per_key,
 )
+from tensorstate.counting.parts import OutsidePart
 from tensorstate.metrics import entropy_of_spectrum, spectrum
 
 __all__ = ["StateHistogram"]
 
-FORMAT = 1
-ATTRIBUTE = "tensorstate_histogram"
-CHUNK_ENTRIES = 1 << 18
+Part: TypeAlias = Counted | OutsidePart
 
 
 class StateHistogram:
@@ -42,6 +45,10 @@ class StateHistogram:
     After a count the entries are in an order that depends on the rows alone, not on how they
     were chunked or counted; `sorted` gives the canonical order, which does not depend on the
     order of the rows either. A histogram does not change.
+
+    A histogram that is larger than memory stays in files (`is_stored`), which are removed when
+    nothing refers to them any more. `spectrum`, `entropy`, `save`, `sorted`, `==` and `to_dask`
+    then read a part at a time; `keys`, `counts` and `first_rows` read all, at each use.
 
     Parameters
     ----------
@@ -89,13 +96,14 @@ class StateHistogram:
         self._set([entries], width)
 
     @classmethod
-    def from_parts(cls, parts: Sequence[Counted], width: int) -> StateHistogram:
+    def from_parts(cls, parts: Sequence[Part], width: int) -> StateHistogram:
         """Make a histogram of parts that have no key in common.
 
         Parameters
         ----------
-        parts : sequence of (keys, counts, first rows)
-            Arrays as the constructor takes them. They are joined when they are first asked for.
+        parts : sequence of (keys, counts, first rows), or of OutsidePart
+            Arrays as the constructor takes them, joined when they are first asked for; or all
+            in files, in the order of their partitions.
         width : int
             Bytes of a packed state.
 
@@ -107,11 +115,14 @@ class StateHistogram:
         histogram._set(parts, width)
         return histogram
 
-    def _set(self, parts: Sequence[Counted], width: int) -> None:
+    def _set(self, parts: Sequence[Part], width: int) -> None:
         if width < 1:
             raise ValueError(f"packed states have at least one byte, not {width}")
         words = words_per_key(width)
-        for keys, counts, first_rows in parts:
+        for part in parts:
+            if isinstance(part, OutsidePart):
+                continue
+            keys, counts, first_rows = part
             shape = (len(counts),) if words == 1 else (len(counts), 2)
             if keys.shape != shape or counts.ndim != 1 or first_rows.shape != counts.shape:
                 raise ValueError(
@@ -123,12 +134,82 @@ class StateHistogram:
         self._parts = list(parts)
 
     def _joined(self) -> Counted:
-        if len(self._parts) != 1:
-            words = words_per_key(self._width)
-            nothing = (empty_keys(0, words), np.empty(0, np.int64), np.empty(0, np.int64))
-            keys, counts, rows = zip(nothing, *self._parts, strict=True)
-            self._parts = [(np.concatenate(keys), np.concatenate(counts), np.concatenate(rows))]
-        return self._parts[0]
+        if len(self._parts) == 1 and not self.is_stored:
+            return _load(self._parts[0])
+        words = words_per_key(self._width)
+        joined = empty_room(self.distinct, words)
+        done = 0
+        for part in map(_load, self._parts):
+            for target, values in zip(joined, part, strict=True):
+                target[done : done + len(values)] = values
+            done += len(part[1])
+        if not self.is_stored:
+            self._parts = [joined]
+        return joined
+
+    def _canonical_chunks(self, length: int) -> Iterator[Counted]:
+        """Yield the entries in canonical order, `length` at a time; the rest comes last."""
+        held = empty_room(0, words_per_key(self._width))
+        for part in self.sorted()._parts:
+            whole = _load(part)
+            taken = min((length - len(held[1])) % length, len(whole[1]))
+            held = _concatenated([held, part_of(whole, 0, taken)])
+            if len(held[1]) == length:
+                yield held
+                held = part_of(held, 0, 0)
+            stop = taken + (len(whole[1]) - taken) // length * length
+            for start in range(taken, stop, length):
+                yield part_of(whole, start, start + length)
+            if stop < len(whole[1]):
+                # Copies, so that the part can go before the next one comes.
+                held = _concatenated([part_of(whole, stop, len(whole[1]))])
+            del whole
+        if len(held[1]):
+            yield held
+
+    def _outside(self) -> list[OutsidePart]:
+        return [part for part in self._parts if isinstance(part, OutsidePart)]
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the entries are in files, because they are larger than memory."""
+        return any(isinstance(part, OutsidePart) for part in self._parts)
+
+    def to_dask(self) -> tuple[Any, Any, Any]:
+        """Return keys, counts and first rows as Dask arrays, a chunk for each part.
+
+        Returns
+        -------
+        keys : (distinct,) or (distinct, 2) uint64 dask.array.Array
+        counts, first_rows : (distinct,) int64 dask.array.Array
+            In the same order.
+
+        Examples
+        --------
+        >>> from tensorstate.counting import count_states
+        >>> keys, counts, first_rows = count_states(np.array([[7], [0], [7]], np.uint8)).to_dask()
+        >>> int(counts.max().compute())
+        2
+        """
+        if not self.is_stored:
+            arrays = self._joined()
+            return tuple(da.from_array(_read_only(array)) for array in arrays)
+        parts = self._outside()
+        return tuple(
+            da.concatenate(
+                [
+                    da.from_delayed(
+                        dask.delayed(_column, pure=True)(part, column),
+                        (part.distinct, *shape),
+                        dtype=dtype,
+                    )
+                    for part in parts
+                ]
+            )
+            for column, (shape, dtype) in enumerate(
+                [((2,) if parts[0].words == 2 else (), np.uint64), ((), np.int64), ((), np.int64)]
+            )
+        )
 
     @property
     def keys(self) -> U64Array:
@@ -153,12 +234,15 @@ class StateHistogram:
     @property
     def distinct(self) -> int:
         """How many different states were seen."""
-        return sum(len(counts) for _, counts, _ in self._parts)
+        return sum(p.distinct if isinstance(p, OutsidePart) else len(p[1]) for p in self._parts)
 
     @property
     def total(self) -> int:
         """How many states were counted."""
-        return sum(int(counts.sum()) for _, counts, _ in self._parts)
+        return sum(
+            part.total if isinstance(part, OutsidePart) else int(part[1].sum())
+            for part in self._parts
+        )
 
     def __repr__(self) -> str:
         size = "1 byte" if self._width == 1 else f"{self._width} bytes"
@@ -169,8 +253,16 @@ class StateHistogram:
             return NotImplemented
         if self._width != other._width or self.distinct != other.distinct:
             return False
-        mine, theirs = self.sorted()._joined(), other.sorted()._joined()
-        return all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        chunks = (part._canonical_chunks(saving.CHUNK_ENTRIES) for part in (self, other))
+        return all(
+            np.array_equal(a, b)
+            for mine, theirs in zip(*chunks, strict=True)
+            for a, b in zip(mine, theirs, strict=True)
+        )
+
+    def __reduce__(self) -> Any:
+        # Files do not travel: what is in them does.
+        return _from_arrays, (*self._joined(), self._width)
 
     def sorted(self) -> StateHistogram:
         """Return the same histogram in canonical order.
@@ -181,10 +273,15 @@ class StateHistogram:
         Returns
         -------
         StateHistogram
-            With arrays of its own, unless it is in this order already.
+            Itself if it is in this order already; if it is in files, one that sorts parts as it
+            reads them; else one with arrays of its own.
         """
         if self._in_order:
             return self
+        if self.is_stored:
+            # Parts are ranges of the mixed hash, and follow each other.
+            stored = [replace(part, is_sorted=True) for part in self._outside()]
+            return StateHistogram.from_parts(stored, self._width)
         keys, counts, rows = self._joined()
         order = canonical_order(keys)
         histogram = StateHistogram(keys[order], counts[order], rows[order], self._width)
@@ -209,7 +306,16 @@ class StateHistogram:
         >>> times_seen.tolist(), number_of_states.tolist()
         ([1, 2], [2, 1])
         """
-        return spectrum(self._joined()[1])
+        if not self.is_stored:
+            return spectrum(self._joined()[1])
+        times = states = np.empty(0, np.int64)
+        for part in self._outside():
+            more = (part.times_seen, part.number_of_states)
+            times, place = np.unique(np.concatenate([times, more[0]]), return_inverse=True)
+            added = np.zeros(len(times), np.int64)
+            np.add.at(added, place, np.concatenate([states, more[1]]))
+            states = added
+        return times, states
 
     def entropy(self, alpha: float = 1, estimator: str = "plugin") -> float:
         """Return the Renyi entropy of the states in bits.
@@ -257,7 +363,7 @@ class StateHistogram:
                 "cannot be merged: count rows of one width"
             )
         bits = partition_bits(self.distinct + other.distinct)
-        pieces = [partition(part, bits) for part in (*self._parts, *other._parts)]
+        pieces = [partition(_load(part), bits) for part in (*self._parts, *other._parts)]
         return StateHistogram.from_parts([merged(pieces)] if pieces else [], self._width)
 
     def with_first_rows(self, first_rows: npt.ArrayLike) -> StateHistogram:
@@ -350,26 +456,14 @@ class StateHistogram:
         path : str
             Name of the group within the store.
         """
-        group = zarr.create_group(store=_store_of(store), path=path, overwrite=True)
-        keys, counts, rows = self.sorted()._joined()
-        for name, entries in (("keys", keys), ("counts", counts), ("first_rows", rows)):
-            length = min(max(len(entries), 1), CHUNK_ENTRIES)
-            array = group.create_array(
-                name,
-                shape=entries.shape,
-                dtype=entries.dtype,
-                chunks=(length, *entries.shape[1:]),
-                compressors=[BloscCodec(cname="lz4", shuffle="noshuffle"), Crc32cCodec()],
-                config={"write_empty_chunks": True},
-            )
-            if len(entries):
-                array[...] = entries
-        group.attrs[ATTRIBUTE] = {
-            "format": FORMAT,
-            "width": self._width,
-            "distinct": self.distinct,
-            "total": self.total,
-        }
+        saving.save(
+            self._canonical_chunks(saving.CHUNK_ENTRIES),
+            store,
+            path,
+            width=self._width,
+            distinct=self.distinct,
+            total=self.total,
+        )
 
     @classmethod
     def load(cls, store: StoreLike | zarr.Group, path: str = "") -> StateHistogram:
@@ -385,6 +479,7 @@ class StateHistogram:
         Returns
         -------
         StateHistogram
+            In memory.
 
         Raises
         ------
@@ -402,35 +497,27 @@ class StateHistogram:
         >>> StateHistogram.load(store) == histogram
         True
         """
-        group = zarr.open_group(_store_of(store), path=path, mode="r")
-        facts = group.attrs.get(ATTRIBUTE)
-        if not isinstance(facts, dict):
-            raise ValueError(f"{group.store_path} does not hold a complete histogram: count again")
-        if facts["format"] != FORMAT:
-            raise ValueError(
-                f"{group.store_path} holds a histogram of format {facts['format']}, "
-                f"and this version reads format {FORMAT}: update tensorstate"
-            )
-        read = {}
-        for name in ("keys", "counts", "first_rows"):
-            try:
-                read[name] = np.asarray(group[name][...])  # type: ignore[index]
-            except (ValueError, RuntimeError) as error:
-                raise ValueError(f"{group.store_path}/{name} is damaged: {error}") from error
-        histogram = cls(**read, width=int(facts["width"]))
-        if histogram.distinct != facts["distinct"] or histogram.total != facts["total"]:
-            raise ValueError(
-                f"{group.store_path} is damaged: it should hold {facts['distinct']} distinct of "
-                f"{facts['total']} states, not {histogram.distinct} of {histogram.total}"
-            )
-        return histogram
-
-
-def _store_of(store: StoreLike | zarr.Group) -> Any:
-    return store.store_path if isinstance(store, zarr.Group) else store
+        return cls(**saving.load(store, path))
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _load(part: Part) -> Counted:
+    return part.load() if isinstance(part, OutsidePart) else part
+
+
+def _column(part: OutsidePart, column: int) -> npt.NDArray[Any]:
+    return part.load()[column]
+
+
+def _concatenated(parts: Sequence[Counted]) -> Counted:
+    keys, counts, rows = zip(*parts, strict=True)
+    return np.concatenate(keys), np.concatenate(counts), np.concatenate(rows)
+
+
+def _from_arrays(keys: Any, counts: Any, first_rows: Any, width: int) -> StateHistogram:
+    return StateHistogram(keys, counts, first_rows, width)

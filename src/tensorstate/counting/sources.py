@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import zarr
 
 from tensorstate.counting.keys import U8Array
 
-__all__ = ["Block", "Span", "cut", "read"]
+__all__ = ["Block", "Extent", "Span", "cut", "measure", "read"]
 
 BLOCK_ROWS = 1 << 25
 BLOCK_BYTES = 1 << 30
@@ -62,7 +63,70 @@ class Block:
         return sum(span.stop - span.start for span in self.spans)
 
 
-def cut(states: Any, threads: int, *, in_process: bool) -> tuple[list[Block], int, int]:
+@dataclass(frozen=True)
+class Extent:
+    """What there is to count.
+
+    Attributes
+    ----------
+    rows, width : int
+        How many rows, and bytes W of one.
+    chunk_rows : int
+        Rows of the largest chunk, which can only be read as a whole; 1 if there are no chunks.
+    is_read : bool
+        Whether rows are read into memory of their own: those of a NumPy array are not.
+    is_delayed : bool
+        Whether some rows are made by tasks of Dask, which hold them until they are counted.
+    """
+
+    rows: int
+    width: int
+    chunk_rows: int
+    is_read: bool
+    is_delayed: bool
+
+
+def measure(states: Any) -> Extent:
+    """Check what is to be counted, and tell how much it is.
+
+    Parameters
+    ----------
+    states
+        A (rows, W) uint8 array or a sequence of them, as `count_states` takes them.
+
+    Returns
+    -------
+    Extent
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `count_states` raises them.
+    """
+    arrays = _arrays(states)
+    chunks = [
+        max((int(length) for length in array.chunks[0]), default=1)
+        if dask.is_dask_collection(array)
+        else _rows_per_chunk(array)
+        for array in arrays
+    ]
+    return Extent(
+        rows=sum(int(array.shape[0]) for array in arrays),
+        width=int(arrays[0].shape[1]),
+        chunk_rows=max(chunks),
+        is_read=any(not isinstance(array, np.ndarray) for array in arrays),
+        is_delayed=any(dask.is_dask_collection(array) for array in arrays),
+    )
+
+
+def cut(
+    states: Any,
+    threads: int,
+    *,
+    in_process: bool,
+    most_rows: int | None = None,
+    read_bytes: int | None = None,
+) -> tuple[list[Block], int, int]:
     """Check what is to be counted and cut it into blocks.
 
     Parameters
@@ -73,6 +137,10 @@ def cut(states: Any, threads: int, *, in_process: bool) -> tuple[list[Block], in
         How many tasks run at once: there are enough blocks for all.
     in_process : bool
         Whether tasks run in this process, and may read what only this process has.
+    most_rows : int, optional
+        A block has no more rows than this, unless a chunk has.
+    read_bytes : int, optional
+        How much is read at once, unless a chunk has more; 16 MiB by default.
 
     Returns
     -------
@@ -88,6 +156,15 @@ def cut(states: Any, threads: int, *, in_process: bool) -> tuple[list[Block], in
     TypeError, ValueError
         As `count_states` raises them.
     """
+    arrays = _arrays(states)
+    rows, width = sum(int(array.shape[0]) for array in arrays), int(arrays[0].shape[1])
+    most = min(_most_rows(rows, width, threads), most_rows or rows or 1)
+    at_once = READ_BYTES if read_bytes is None else read_bytes
+    spans = (span for array in arrays for span in _spans(array, most, at_once, in_process))
+    return _join(spans, most), rows, width
+
+
+def _arrays(states: Any) -> list[Any]:
     several = isinstance(states, (list, tuple))
     arrays = list(states) if several else [states]
     if not arrays:
@@ -101,10 +178,7 @@ def cut(states: Any, threads: int, *, in_process: bool) -> tuple[list[Block], in
                 f"states[{position}] has rows of {width} bytes and states[0] of {widths[0]}: "
                 "count layers of different widths one by one"
             )
-    rows = sum(int(array.shape[0]) for array in arrays)
-    most = _most_rows(rows, widths[0], threads)
-    spans = (span for array in arrays for span in _spans(array, most, in_process))
-    return _join(spans, most), rows, widths[0]
+    return arrays
 
 
 def read(block: Block, width: int) -> Iterator[U8Array]:
@@ -137,6 +211,20 @@ def read(block: Block, width: int) -> Iterator[U8Array]:
                     f"not as uint8 of the shape {(stop - start, width)}"
                 )
             yield rows
+            if isinstance(span.source, np.memmap):
+                _release(span.source, rows)
+
+
+def _release(mapped: np.memmap[Any, Any], rows: U8Array) -> None:
+    """Give back the memory of rows that were read from a file that is mapped for reading."""
+    pages: mmap.mmap | None = getattr(mapped, "_mmap", None)
+    if pages is None or mapped.mode != "r" or not hasattr(pages, "madvise"):
+        return
+    begins = np.frombuffer(pages, np.uint8).ctypes.data
+    low, high = np.lib.array_utils.byte_bounds(rows)
+    start = (low - begins) // mmap.PAGESIZE * mmap.PAGESIZE
+    if 0 <= start < high - begins <= len(pages):
+        pages.madvise(mmap.MADV_DONTNEED, start, high - begins - start)
 
 
 def _most_rows(rows: int, width: int, threads: int) -> int:
@@ -168,7 +256,7 @@ def _check(array: Any, name: str) -> None:
         raise ValueError(f"{name} has rows of zero bytes: a state has at least one neuron")
 
 
-def _spans(array: Any, most: int, in_process: bool) -> Iterator[Span]:
+def _spans(array: Any, most: int, read_bytes: int, in_process: bool) -> Iterator[Span]:
     """Cut one array into spans of whole chunks, of about `most` rows or one chunk."""
     rows, width = (int(length) for length in array.shape)
     if dask.is_dask_collection(array):
@@ -181,11 +269,12 @@ def _spans(array: Any, most: int, in_process: bool) -> Iterator[Span]:
         array = array[...]
     step = _rows_per_chunk(array)
     length = max(most // step, 1) * step
-    at_once = max(READ_BYTES // (step * width), 1) * step
+    at_once = max(read_bytes // (step * width), 1) * step
     for start in range(0, rows, length):
         stop = min(start + length, rows)
         if isinstance(array, np.ndarray):
-            yield Span(array[start:stop], 0, stop - start, length)
+            whole = length if getattr(array, "_mmap", None) is None else at_once
+            yield Span(array[start:stop], 0, stop - start, whole)
         else:
             yield Span(array, start, stop, at_once)
 

@@ -1,0 +1,218 @@
+"""Counting more states than fit in memory, against DuckDB at the same memory limit.
+
+``python -m benchmarks.out_of_core`` prints a table as Markdown; ``--json FILE`` keeps the figures.
+
+The states are 16 bytes wide, random, and all distinct. Both read the same rows from disk, with
+the page cache warm: we from an uncompressed Zarr array and from a NumPy file that is mapped,
+DuckDB from uncompressed Parquet. Each figure comes from a process of its own, limited to the
+same number of processor cores; both stop at the number of distinct states and the largest count,
+with the result in files or in memory as they choose. Peak memory is that of the whole process,
+beyond what it held before it began.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from dask.utils import parse_bytes
+
+from benchmarks._measure import machine, markdown, measure
+
+WIDTH = 16
+BATCH = 1 << 20
+
+
+def make_rows(folder: Path, rows: int, sources: list[str]) -> None:
+    """Write the same random rows in every format that is needed."""
+    import zarr
+
+    stored = mapped = parquet = None
+    if "zarr" in sources:
+        stored = zarr.create_array(
+            folder / "rows.zarr",
+            shape=(rows, WIDTH),
+            chunks=(1 << 18, WIDTH),
+            dtype="uint8",
+            compressors=None,
+        )
+    if "npy" in sources:
+        mapped = np.lib.format.open_memmap(
+            folder / "rows.npy", mode="w+", dtype=np.uint8, shape=(rows, WIDTH)
+        )
+    if "duckdb" in sources:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = pa.schema([("low", pa.uint64()), ("high", pa.uint64())])
+        parquet = pq.ParquetWriter(
+            folder / "rows.parquet", schema, compression="NONE", use_dictionary=False
+        )
+    rng = np.random.default_rng(20260101)
+    for start in range(0, rows, BATCH):
+        words = rng.integers(0, 2**64, (min(BATCH, rows - start), 2), dtype=np.uint64)
+        part = slice(start, start + len(words))
+        if stored is not None:
+            stored[part] = words.view(np.uint8)
+        if mapped is not None:
+            mapped[part] = words.view(np.uint8)
+        if parquet is not None:
+            parquet.write_table(pa.table([words[:, 0], words[:, 1]], schema=schema))
+    if parquet is not None:
+        parquet.close()
+
+
+def count_ours(states: Any, limit: int, folder: Path) -> tuple[int, int]:
+    from tensorstate.counting import count_states
+
+    histogram = count_states(states, memory_limit=limit, spill=folder)
+    return histogram.distinct, int(histogram.spectrum()[0][-1])
+
+
+def prepare_ours(states: Any, threads: int) -> None:
+    import dask
+
+    from tensorstate.counting import count_states
+
+    dask.config.set(scheduler="threads", num_workers=threads)
+    # Load the compiled kernels, as DuckDB has its own loaded.
+    rows: npt.NDArray[np.uint8] = np.asarray(states[:300_000])
+    count_states(rows)
+
+
+def from_zarr(folder: Path, threads: int, limit: int) -> Callable[[], tuple[int, int]]:
+    import zarr
+
+    states = zarr.open_array(folder / "rows.zarr", mode="r")
+    prepare_ours(states, threads)
+    return lambda: count_ours(states, limit, folder)
+
+
+def from_npy(folder: Path, threads: int, limit: int) -> Callable[[], tuple[int, int]]:
+    states = np.load(folder / "rows.npy", mmap_mode="r")
+    prepare_ours(states, threads)
+    return lambda: count_ours(states, limit, folder)
+
+
+def from_duckdb(folder: Path, threads: int, limit: int) -> Callable[[], tuple[int, int]]:
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute(f"SET threads = {threads}")
+    connection.execute(f"SET memory_limit = '{limit // 1000} KB'")
+    connection.execute(f"SET temp_directory = '{folder / 'duckdb'}'")
+    connection.execute("SET preserve_insertion_order = false")
+    # Without the outer aggregate DuckDB would hold the result twice.
+    query = f"""
+        SELECT count(*), max(times) FROM (
+            SELECT low, high, count(*) AS times
+            FROM read_parquet('{folder / "rows.parquet"}') GROUP BY low, high
+        )
+    """
+    return lambda: connection.execute(query).fetchall()[0]
+
+
+COUNTERS = {"zarr": from_zarr, "npy": from_npy, "duckdb": from_duckdb}
+NAMES = {
+    "zarr": "tensorstate, Zarr",
+    "npy": "tensorstate, mapped NumPy file",
+    "duckdb": "DuckDB, Parquet",
+}
+
+
+def cell(name: str, folder: str, threads: int, limit: int) -> dict[str, Any]:
+    """Measure one counter, in this process."""
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
+    count = COUNTERS[name](Path(folder), threads, limit)
+    (seconds,), peak, result = measure(count, 1)
+    return {"counter": name, "seconds": seconds, "peak_bytes": peak, "result": list(result)}
+
+
+def cell_in_process(name: str, *what: object) -> dict[str, Any]:
+    """Measure one counter, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.out_of_core", "--cell", name, *map(str, what)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name} ended with {done.returncode}:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def table(results: dict[str, list[dict[str, Any]]], rows: int, limit: int) -> str:
+    """Return all results as Markdown: a row for each counter."""
+    best = {name: min(cells, key=lambda cell: cell["seconds"]) for name, cells in results.items()}
+    lines = []
+    for name, found in best.items():
+        seconds = found["seconds"]
+        ratio = f"{best['duckdb']['seconds'] / seconds:.1f}x" if "duckdb" in best else ""
+        peak = max(cell["peak_bytes"] for cell in results[name])
+        lines.append(
+            [
+                NAMES[name],
+                f"{seconds:.1f}",
+                f"{seconds / rows * 1e9:.0f}",
+                ratio,
+                f"{peak / 2**20:.0f}",
+                f"{peak / limit:.0%}",
+            ]
+        )
+    header = ["counter", "seconds", "ns a row", "DuckDB / this", "peak MiB", "of the limit"]
+    return markdown(header, lines)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=float, default=20e6, help="20e6 by default")
+    parser.add_argument("--limit", default="256 MiB", help="of memory; 256 MiB by default")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="the best counts")
+    parser.add_argument("--counters", nargs="+", default=list(COUNTERS), choices=COUNTERS)
+    parser.add_argument("--folder", help="for rows and spill files; temporary by default")
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--cell", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        name, folder, threads, limit = options.cell
+        print(json.dumps(cell(name, folder, int(threads), int(limit))))
+        return
+    rows, limit = int(options.rows), parse_bytes(options.limit)
+    below = tempfile.mkdtemp(prefix="out-of-core-", dir=options.folder)
+    try:
+        make_rows(Path(below), rows, options.counters)
+        results: dict[str, list[dict[str, Any]]] = {name: [] for name in options.counters}
+        for _ in range(options.repeats):
+            for name in options.counters:
+                results[name].append(cell_in_process(name, below, options.threads, limit))
+                print(f"{name}: {results[name][-1]['seconds']:.1f} s", file=sys.stderr)
+    finally:
+        shutil.rmtree(below, ignore_errors=True)
+    answers = {tuple(cell["result"]) for cells in results.values() for cell in cells}
+    if answers != {(rows, 1)}:
+        raise SystemExit(f"the counters do not agree on {rows} distinct states: {answers}")
+    print(
+        f"{rows / 1e6:g} million distinct states of {WIDTH} bytes under {options.limit}, "
+        f"{options.threads} threads; the best of {options.repeats}.\n"
+    )
+    print(table(results, rows, limit))
+    packages = ["numpy", "numba", "dask", "zarr", *(["duckdb"] if "duckdb" in results else [])]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    print(f"\n{machine()}; {versions}.")
+    if options.json:
+        facts = {"machine": machine(), "versions": versions, "rows": rows, "limit": limit}
+        Path(options.json).write_text(json.dumps({**facts, "results": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

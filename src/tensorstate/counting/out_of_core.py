@@ -1,0 +1,172 @@
+"""Counting through files: map tasks write what they found, merge tasks read one range of all."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from dataclasses import replace
+from itertools import pairwise
+
+from tensorstate.counting.blocks import count_block, empty_room
+from tensorstate.counting.histogram import StateHistogram
+from tensorstate.counting.keys import words_per_key
+from tensorstate.counting.merging import MergedPart, SpillJob, merged_groups
+from tensorstate.counting.parts import OutsidePart, StoredPart, facts
+from tensorstate.counting.plan import CountPlan
+from tensorstate.counting.schedulers import Graph, Key
+from tensorstate.counting.sources import Block, read
+from tensorstate.counting.spill import SpillDirectory, write_pieces
+
+__all__ = ["histogram_of", "merge_graph", "spill_block", "spill_job"]
+
+LOADED_SHARE = 4
+"""A result that takes less than this part of the limit is loaded, and its files are removed."""
+
+REPEATS = 2
+"""A range whose spill files take so many times what it gives is written merged."""
+
+
+def spill_job(plan: CountPlan, directory: SpillDirectory, blocks: int) -> SpillJob:
+    """Return what the tasks of a plan must know."""
+    bits = plan.partitions.bit_length() - 1
+    return SpillJob(directory, plan.width, bits, plan.units, plan.share, plan.at_once, blocks)
+
+
+_TURNS: weakref.WeakValueDictionary[str, Turns] = weakref.WeakValueDictionary()
+_LOCK = threading.Lock()
+
+
+class Turns:
+    """Lets so many tasks of one count run at once in this process."""
+
+    def __init__(self, at_once: int) -> None:
+        self.free = threading.BoundedSemaphore(at_once)
+
+
+def turns(job: SpillJob) -> Turns:
+    """Return what all tasks of a count in this process share; hold on to it."""
+    with _LOCK:
+        found = _TURNS.get(job.directory.path)
+        if found is None:
+            found = _TURNS[job.directory.path] = Turns(job.at_once)
+        return found
+
+
+def spill_block(block: Block, number: int, job: SpillJob) -> str:
+    """Count a block and write what it has; return the name of the file.
+
+    A file that is there already was written by a twin of this task, and holds the same.
+    """
+    name = job.names[number]
+    ours = turns(job)
+    with ours.free:
+        if not job.directory.exists(name):
+            batches = read(block, job.width)
+            pieces = count_block(
+                batches, block.rows, job.width, block.first_row, job.bits, job.share
+            )
+            write_pieces(job.directory, name, pieces, job.bits, job.units)
+    return name
+
+
+def merge_graph(spilled: list[Key], job: SpillJob, tasks: int) -> tuple[Graph, list[Key]]:
+    """Return the tasks that merge all spill files, and their keys."""
+    merge = "merge-" + spilled[0][0]
+    tasks = min(tasks, job.units)
+    edges = pairwise(job.units * task // tasks for task in range(tasks + 1))
+    graph: Graph = {
+        (merge, number): (merge_units, spilled, number, *units, job)
+        for number, units in enumerate(edges)
+    }
+    return graph, list(graph)
+
+
+def merge_units(
+    names: list[str], number: int, first: int, last: int, job: SpillJob
+) -> list[OutsidePart]:
+    """Merge the units from `first` up to `last` of all files, and tell what they give.
+
+    Parameters
+    ----------
+    names : list of str
+        The spill files, which are there by now.
+    number : int
+        Of this task.
+    first, last : int
+        Which units.
+    job : SpillJob
+        What all tasks know.
+
+    Returns
+    -------
+    list of OutsidePart
+        In the order of the partitions. What many repeats made small is in a file of this task;
+        the rest is merged again when it is asked for.
+    """
+    ours = turns(job)
+    with ours.free:
+        indexes = job.indexes()
+        parts: list[OutsidePart] = []
+        offset = 0
+        name = f"counted-{number}"
+        with job.directory.writing(name) as write:
+            for begin, end, counted in merged_groups(indexes, first, last, job):
+                distinct = len(counted[1])
+                if not distinct:
+                    continue
+                spilled = int((indexes[:, end, 0] - indexes[:, begin, 0]).sum())
+                stored = (8 * job.words + 8) * distinct
+                held = spilled + (8 * job.words + 16) * int(
+                    (indexes[:, end, 1] - indexes[:, begin, 1]).sum()
+                )
+                if spilled > REPEATS * stored or held > job.share:
+                    part = StoredPart.write(counted, job.directory, name, offset, write)
+                    offset += part.size
+                    parts.append(part)
+                    continue
+                parts.append(
+                    MergedPart(
+                        directory=job.directory, job=job, first=begin, last=end, **facts(counted)
+                    )
+                )
+    return parts
+
+
+def histogram_of(
+    parts: list[OutsidePart], plan: CountPlan, owner: SpillDirectory
+) -> StateHistogram:
+    """Return the result: loaded if it is small, else in files that live as long as it does.
+
+    Parameters
+    ----------
+    parts : list of OutsidePart
+        In the order of the partitions.
+    plan : CountPlan
+        Tells what is small.
+    owner : SpillDirectory
+        Where the files are.
+
+    Returns
+    -------
+    StateHistogram
+    """
+    distinct = sum(part.distinct for part in parts)
+    words = words_per_key(plan.width)
+    if distinct * (8 * words + 16) > plan.memory_limit // LOADED_SHARE:
+        weakref.finalize(owner, _remove, replace(owner), os.getpid())
+        return StateHistogram.from_parts([replace(p, directory=owner) for p in parts], plan.width)
+    room = empty_room(distinct, words)
+    done = 0
+    for part in parts:
+        for target, values in zip(room, part.load(), strict=True):
+            target[done : done + part.distinct] = values
+        done += part.distinct
+    owner.remove()
+    return StateHistogram.from_parts([room], plan.width)
+
+
+def _remove(directory: SpillDirectory, process: int) -> None:
+    # A forked child has a copy of the object, and no say in the files.
+    if os.getpid() == process:
+        directory.remove()

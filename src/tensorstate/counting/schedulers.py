@@ -1,0 +1,149 @@
+"""What runs the tasks of a count: Dask's schedulers, asked by Dask's own rules."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import dask
+import dask.local
+import dask.multiprocessing
+import dask.threaded
+from dask.delayed import Delayed
+from dask.diagnostics import ProgressBar
+
+from tensorstate.counting.memory import available_memory
+
+__all__ = ["Graph", "Key", "Scheduler", "compute", "find_scheduler"]
+
+Key: TypeAlias = Any
+Graph: TypeAlias = dict[Key, Any]
+
+SILENT_SECONDS = 2.0
+
+WORKER_SHARE = 0.6
+"""Which part of a worker's memory a count may use: above it, Dask moves results to disk."""
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """What runs the tasks.
+
+    Attributes
+    ----------
+    get : callable
+        Called with a graph and a list of its keys, it returns their values.
+    threads : int
+        How many tasks run at once.
+    in_process : bool
+        Whether they run in this process.
+    client
+        The ``distributed`` client, or None.
+    """
+
+    get: Callable[..., Any]
+    threads: int
+    in_process: bool
+    client: Any = None
+
+    @property
+    def processes(self) -> int:
+        """How many processes run tasks."""
+        if self.in_process:
+            return 1
+        return self.threads if self.client is None else max(len(self.client.nthreads()), 1)
+
+    @property
+    def threads_per_process(self) -> int:
+        """How many tasks run at once in one process, at most."""
+        if self.in_process:
+            return self.threads
+        return 1 if self.client is None else max([*self.client.nthreads().values(), 1])
+
+    def memory_limit(self, asked: int | None) -> int:
+        """Return how many bytes a process that runs tasks may take.
+
+        Parameters
+        ----------
+        asked : int or None
+            What the user set; None: half of what is available.
+
+        Returns
+        -------
+        int
+            At most 60 % of the memory of the smallest worker, on a cluster.
+        """
+        workers = [] if self.client is None else _worker_limits(self.client)
+        if workers:
+            most = int(WORKER_SHARE * min(workers))
+            return most if asked is None else min(asked, most)
+        return available_memory() // (2 * self.processes) if asked is None else asked
+
+
+def _worker_limits(client: Any) -> list[int]:
+    try:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+    except TypeError:  # before the argument existed, it told of all workers
+        workers = client.scheduler_info()["workers"]
+    limits = (worker.get("memory_limit") for worker in workers.values())
+    return [int(limit) for limit in limits if limit]
+
+
+def find_scheduler() -> Scheduler:
+    """Find what is to run the tasks, by the rules of `dask.compute`."""
+    get = dask.base.get_scheduler(cls=Delayed)
+    owner: Any = getattr(get, "__self__", None)
+    if hasattr(owner, "scheduler_info"):
+        return Scheduler(get, max(sum(owner.nthreads().values()), 1), False, owner)
+    threads = dask.config.get("num_workers", None) or dask.system.CPU_COUNT
+    if get is dask.local.get_sync:
+        return Scheduler(get, 1, True)
+    return Scheduler(get, threads, get is dask.threaded.get)
+
+
+def compute(graph: Graph, keys: list[Key], where: Scheduler, progress: bool | None) -> list[Any]:
+    """Run a graph, with a bar on stderr if `progress` or a terminal asks for one.
+
+    Parameters
+    ----------
+    graph : dict
+        Tasks by key.
+    keys : list
+        Which results are wanted.
+    where : Scheduler
+        What runs them.
+    progress : bool or None
+        As in `count_states`.
+
+    Returns
+    -------
+    list
+        The results, in the order of `keys`.
+    """
+    if not (sys.stderr.isatty() if progress is None else progress):
+        return list(where.get(graph, keys))
+    silent = SILENT_SECONDS if progress is None else 0.0
+    if where.client is None:
+        with ProgressBar(minimum=silent, out=sys.stderr):
+            return list(where.get(graph, keys))
+    return _compute_on_cluster(graph, keys, where.client, silent)
+
+
+def _compute_on_cluster(graph: Graph, keys: list[Key], client: Any, silent: float) -> list[Any]:
+    import distributed
+
+    futures = client.get(graph, keys, sync=False)
+    try:
+        with contextlib.suppress(TimeoutError):
+            distributed.wait(futures, timeout=silent)
+        if not all(future.done() for future in futures):
+            with contextlib.redirect_stdout(sys.stderr):
+                distributed.progress(futures, notebook=False)
+                distributed.wait(futures)
+                print()
+        return list(client.gather(futures))
+    finally:
+        client.cancel(futures)
