@@ -524,3 +524,17 @@ def zip_counts(layer, chosen):
 
 def times_by_hand(rows):
     return {state: times for state, (times, _) in count_by_hand(rows).items()}
+
+
+def test_a_layer_that_was_reset_while_it_was_counted_is_not_cached(tmp_path):
+    recorder = StateRecorder("layer", tmp_path / "run")
+    recorder.record(np.eye(8))
+    parts = recorder._parts()
+    histogram = recorder.histogram()
+    shutil.rmtree(tmp_path / "run/layer/histogram")
+    recorder.reset_states()
+    recorder.record(np.ones((8, 8)))
+    recorder.flush()
+    recorder._cache().save(parts, histogram)
+    assert not (tmp_path / "run/layer/histogram").exists()
+    check(recorder, np.full((8, 1), 255, np.uint8))

@@ -114,6 +114,33 @@ def test_resetting_forgets_the_rows_and_changes_the_uuid():
     np.testing.assert_array_equal(reader[:], random_rows(9, 3, seed=1))
 
 
+def test_a_reader_knows_whether_its_rows_are_still_there():
+    array = new_array(zarr.storage.MemoryStore())
+    writer = PartWriter(array, "here", 1)
+    writer.append(random_rows(10, 3))
+    writer.flush()
+    reader = PartReader(writer.array, "here")
+    writer.append(random_rows(10, 3))
+    writer.flush()
+    assert reader.is_current()
+    later = PartReader(writer.array, "here")
+    again = PartWriter(writer.array, "here", 1, rows=12)  # drops 8 rows, for others to come
+    assert not reader.is_current()
+    assert not later.is_current()
+    assert PartReader(again.array, "here").uuid not in ("", later.uuid)
+
+
+def test_of_several_chunks_the_damaged_one_is_named(tmp_path):
+    writer = PartWriter(new_array(tmp_path / "run"), "here", 1)
+    writer.append(random_rows(40, 3))
+    writer.flush()
+    (tmp_path / "run/layer/part-0/states/c/3/0").write_bytes(b"not a chunk")
+    reader = PartReader(writer.array, "here")
+    for rows in (slice(None), slice(10, 23), slice(22, 40), slice(21, 28)):
+        with pytest.raises(DamagedChunkError, match=r"here, chunk 3 \(rows 2[12] to 2[2-7]\) is"):
+            reader[rows]
+
+
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
 @pytest.mark.parametrize("damage", ["missing", "flipped", "truncated", "empty"])
 def test_damage_is_an_error_that_names_the_place(tmp_path, damage, codec):

@@ -182,6 +182,16 @@ class LayerStates:
             If labels are neither whole numbers nor strings nor bools.
         DamagedChunkError
             If a chunk is missing or damaged; run, layer, part and chunk are named.
+
+        Examples
+        --------
+        >>> import tensorstate as ts
+        >>> layer = ts.StateRecorder("layer")
+        >>> layer.record([[1.0, -1.0], [1.0, 2.0], [1.0, -1.0]])
+        >>> layer.histogram(instances=[0, 1])
+        <StateHistogram: 2 distinct of 2 states, 1 byte each>
+        >>> layer.histogram(by=["cat", "dog", "cat"])["cat"].counts.tolist()
+        [2]
         """
         self._check_any_states()
         parts = self._parts()

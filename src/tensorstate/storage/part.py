@@ -117,6 +117,13 @@ class PartReader:
     where : str
         Names run, layer and part in an error.
 
+    Attributes
+    ----------
+    shape : (int, int)
+        Committed rows when the reader was made, and bytes W of a row.
+    uuid : str
+        What tells these rows from all others; empty if the store does not say.
+
     Raises
     ------
     DamagedChunkError
@@ -137,6 +144,8 @@ class PartReader:
                 "its metadata is damaged"
             )
         self.shape = (rows, array.shape[1])
+        # Kept as it is now: a writer of this process changes the attributes in place.
+        self.uuid = str(array.attrs.get("uuid") or "")
 
     dtype = np.dtype(np.uint8)
     ndim = 2
@@ -150,11 +159,6 @@ class PartReader:
     def in_memory(self) -> bool:
         """Whether the rows live in this process only."""
         return isinstance(self._array.store, MemoryStore)
-
-    @property
-    def uuid(self) -> str:
-        """What tells these rows from all others; empty if the store does not say."""
-        return str(self._array.attrs.get("uuid") or "")
 
     def is_current(self) -> bool:
         """Whether the store still holds these rows: not reset, shortened or overwritten."""
