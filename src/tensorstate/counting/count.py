@@ -22,7 +22,7 @@ from tensorstate.counting.blocks import (
     part_of,
 )
 from tensorstate.counting.histogram import StateHistogram
-from tensorstate.counting.memory import MemoryLimit
+from tensorstate.counting.memory import MemoryLimit, give_back
 from tensorstate.counting.out_of_core import (
     histogram_of,
     merge_graph,
@@ -139,6 +139,8 @@ def _count_through_files(
     except BaseException:
         directory.remove()
         raise
+    finally:
+        give_back()
 
 
 def _block_graph(

@@ -10,6 +10,8 @@ Two keys of Dask's configuration are read, each only where `count_states` was no
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import tempfile
 from pathlib import Path
@@ -19,7 +21,7 @@ import dask
 import psutil
 from dask.utils import format_bytes, parse_bytes
 
-__all__ = ["MemoryLimit", "available_memory", "parse_limit", "spill_location"]
+__all__ = ["MemoryLimit", "available_memory", "give_back", "parse_limit", "spill_location"]
 
 MemoryLimit: TypeAlias = "int | float | str | None"
 
@@ -106,6 +108,12 @@ def available_memory(root: str = "/sys/fs/cgroup") -> int:
 def _inactive_files(statistics: str) -> int:
     found = dict(line.split()[:2] for line in statistics.splitlines() if " " in line)
     return int(found.get("total_inactive_file", found.get("inactive_file", 0)))
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system, where the allocator keeps it (glibc)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def spill_location(spill: str | os.PathLike[str] | None) -> str:

@@ -141,7 +141,32 @@ class SpillDirectory:
         return bool(files.exists(f"{root}/{name}"))
 
     def read(self, name: str, start: int, into: U8Array) -> None:
-        """Fill an array with the bytes of a file from `start` on; from its end, if negative."""
+        """Fill an array with the bytes of a file from `start` on; from its end, if negative.
+
+        Parameters
+        ----------
+        name : str
+            Name within the directory.
+        start : int
+            Where to begin.
+        into : (bytes,) uint8
+            Filled.
+
+        Raises
+        ------
+        OSError
+            If the file is not there, or shorter.
+        """
+        try:
+            self._read(name, start, into)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                errno.ENOENT,
+                f"spill file {name} is not in {self.path}: "
+                "pass spill, a directory or URL that all workers reach",
+            ) from error
+
+    def _read(self, name: str, start: int, into: U8Array) -> None:
         if self.is_local:
             with open(Path(self.path, name), "rb", buffering=0) as file:
                 file.seek(start, os.SEEK_SET if start >= 0 else os.SEEK_END)
@@ -216,10 +241,13 @@ def write_pieces(
 def _write_piece(write: Write, piece: Piece) -> int:
     chunks, partitions = piece.starts.shape
     facts = np.array([chunks, len(piece.keys), piece.counts is not None, partitions - 1])
-    counts = [] if piece.counts is None else [piece.counts]
-    padding = np.zeros(-piece.rows.nbytes % 8, np.uint8)
-    arrays = [facts, piece.add, piece.starts, piece.keys, *counts, piece.rows, padding]
-    for array in arrays:
+    # Units are short, and so it counts how often a file is written.
+    arrays = [np.concatenate([facts, piece.add, piece.starts.ravel()]), piece.keys]
+    if piece.counts is not None:
+        arrays.append(piece.counts)
+    rows = np.zeros(piece.rows.nbytes + -piece.rows.nbytes % 8, np.uint8)
+    rows[: piece.rows.nbytes] = piece.rows.view(np.uint8)
+    for array in (arrays := [*arrays, rows]):
         write(array)
     return sum(array.nbytes for array in arrays)
 
