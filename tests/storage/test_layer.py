@@ -119,6 +119,17 @@ def test_raw_states_look_like_an_array():
             raw[wrong]
 
 
+def test_a_memory_limit_holds_for_every_count_but_the_one_by_label():
+    layer, _ = recorded(20)
+    for instances in (None, [3, 4]):
+        with pytest.raises(ValueError, match="is too small to count"):
+            layer.histogram(instances, memory_limit="1 kB")
+        limited = layer.histogram(instances, memory_limit="1 GiB")
+        assert limited == layer.histogram(instances)
+    with pytest.raises(ValueError, match="by label is done in memory"):
+        layer.histogram(by=np.arange(40), memory_limit="1 GiB")
+
+
 def test_nothing_recorded_yet():
     layer = StateRecorder("conv_1_states")
     assert (layer.state_count, layer.instance_count) == (0, 0)

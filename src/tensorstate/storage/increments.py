@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -49,6 +49,7 @@ def count_parts(
     parts: Sequence[PartReader],
     covered: Coverage = (),
     known: StateHistogram | None = None,
+    **limits: Any,
 ) -> StateHistogram:
     """Count the rows of parts, or only those that a count before did not cover.
 
@@ -60,6 +61,8 @@ def count_parts(
         What was counted before; it fulfils `is_covered_by` with the coverage of the parts.
     known : StateHistogram, optional
         The result of that. Its rows are numbered through the rows that it covers.
+    **limits
+        `memory_limit` and `spill`, as for `count_states`.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def count_parts(
         If a chunk that has to be read is missing or damaged; it names run, layer, part and chunk.
     """
     if known is None:
-        return count_states(list(parts))
+        return count_states(list(parts), **limits)
     done = dict(covered)
     start_of: dict[str, int] = {}
     pieces: list[PartRows] = []
@@ -87,7 +90,9 @@ def count_parts(
     known = _moved(known, [rows for _, rows in covered], [start_of[part] for part, _ in covered])
     if not pieces:
         return known
-    return known.merge(_moved(count_states(pieces), [len(piece) for piece in pieces], places))
+    return known.merge(
+        _moved(count_states(pieces, **limits), [len(piece) for piece in pieces], places)
+    )
 
 
 def _rows_from(part: PartReader, start: int) -> list[PartRows]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import overload
+from os import PathLike
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.bits import decompress_states
 from tensorstate.counting import StateHistogram
+from tensorstate.counting.memory import MemoryLimit
 from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import LayerInfo
@@ -140,7 +142,13 @@ class LayerStates:
         return efficiency(self.entropy(alpha1, estimator), self.entropy(alpha2, estimator))
 
     @overload
-    def histogram(self, instances: ArrayLike | None = None, by: None = None) -> StateHistogram: ...
+    def histogram(
+        self,
+        instances: ArrayLike | None = None,
+        by: None = None,
+        memory_limit: MemoryLimit = None,
+        spill: str | PathLike[str] | None = None,
+    ) -> StateHistogram: ...
 
     @overload
     def histogram(
@@ -148,7 +156,11 @@ class LayerStates:
     ) -> dict[Label, StateHistogram]: ...
 
     def histogram(
-        self, instances: ArrayLike | None = None, by: ArrayLike | None = None
+        self,
+        instances: ArrayLike | None = None,
+        by: ArrayLike | None = None,
+        memory_limit: MemoryLimit = None,
+        spill: str | PathLike[str] | None = None,
     ) -> StateHistogram | dict[Label, StateHistogram]:
         """Count the distinct states.
 
@@ -164,7 +176,9 @@ class LayerStates:
             chunks that hold these instances are read.
         by : array_like of int, str or bool, shape (instance_count,), optional
             A label for every instance of the layer; the states of each label are counted by
-            themselves, in one pass over the rows.
+            themselves, in one pass over the rows, and in memory.
+        memory_limit, spill : optional
+            What counting may take and where it spills, as for `count_states`.
 
         Returns
         -------
@@ -175,7 +189,8 @@ class LayerStates:
         Raises
         ------
         ValueError
-            If no states were recorded, or the labels are not one for each instance.
+            If no states were recorded, the labels are not one for each instance, the limit is too
+            small, or there is one for counting by label.
         IndexError
             If an instance is not there, or a mask has another length.
         TypeError
@@ -195,15 +210,21 @@ class LayerStates:
         """
         self._check_any_states()
         parts = self._parts()
+        limits = {"memory_limit": memory_limit, "spill": spill}
         if by is not None:
+            if memory_limit is not None or spill is not None:
+                raise ValueError(
+                    "counting by label is done in memory, without a limit: leave memory_limit and "
+                    "spill out, or count the instances of one label at a time"
+                )
             labels, codes = label_codes(by, self.instance_count)
             every = np.arange(len(codes)) if instances is None else instances
             numbers = instance_numbers(every, len(codes))
             return count_by_label(parts, numbers, self.positions, labels, codes)
         if instances is not None:
             numbers = instance_numbers(instances, self.instance_count)
-            return count_instances(parts, numbers, self.positions)
-        return self._count_all(parts)
+            return count_instances(parts, numbers, self.positions, **limits)
+        return self._count_all(parts, **limits)
 
     def spectrum(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how many states were seen exactly c times, for each c that occurs.
@@ -230,7 +251,7 @@ class LayerStates:
             self._spectrum = (coverage, found)
         return self._spectrum[1]
 
-    def _count_all(self, parts: Sequence[PartReader]) -> StateHistogram:
+    def _count_all(self, parts: Sequence[PartReader], **limits: Any) -> StateHistogram:
         """Count everything, with what was counted before."""
         coverage = coverage_of(parts)
         before, cache = self._counted, self._cache()
@@ -239,7 +260,7 @@ class LayerStates:
         if before is None and cache is not None:
             before = cache.load(coverage)
         if before is None or before[0] != coverage:
-            histogram = count_parts(parts, *(before or ()))
+            histogram = count_parts(parts, *(before or ()), **limits)
             if cache is not None:
                 # In the order in which it is cached, so that it is always the same.
                 histogram = histogram.sorted()

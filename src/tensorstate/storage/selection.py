@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import dask
 import numpy as np
@@ -138,7 +138,7 @@ def _select(
 
 
 def count_instances(
-    parts: Sequence[PartReader], instances: NDArray[np.int64], positions: int
+    parts: Sequence[PartReader], instances: NDArray[np.int64], positions: int, **limits: Any
 ) -> StateHistogram:
     """Count the states of some instances, reading only the chunks that hold them.
 
@@ -146,6 +146,8 @@ def count_instances(
     ----------
     parts, instances, positions
         As for `select`.
+    **limits
+        `memory_limit` and `spill`, as for `count_states`.
 
     Returns
     -------
@@ -155,7 +157,7 @@ def count_instances(
     selected = select(parts, instances, positions)
     if not selected:
         return count_states(np.empty((0, parts[0].shape[1]), np.uint8))
-    histogram = count_states(selected)
+    histogram = count_states(selected, **limits)
     starts = np.cumsum([0, *(len(rows) for rows in selected)])
     order = np.argsort(histogram.first_rows)
     places = histogram.first_rows[order]
