@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
+
+from tensorstate.compiled import kernel
 
 __all__ = [
     "check_activations",
@@ -185,7 +186,8 @@ def _pack_rows(x: NDArray[Any], threshold: float, packed: NDArray[np.uint8]) -> 
     if x.dtype.itemsize > 8:  # long double has no kernel
         packed[...] = np.packbits(x > limit, axis=-1, bitorder="little")
         return int(np.count_nonzero(np.isnan(x)))
-    rows = np.ascontiguousarray(x, dtype=wide)
+    rows = np.ascontiguousarray(x, dtype=wide).view()
+    rows.flags.writeable = False  # which is a type of its own for Numba
     return int(_pack_kernel(rows.reshape(-1), x.shape[-1], wide(limit), packed.reshape(-1)))
 
 
@@ -258,7 +260,7 @@ def _int32(value: int) -> ir.Constant:
     return ir.Constant(ir.IntType(32), value)
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@kernel
 def _pack_kernel(x, neurons, limit, out):  # type: ignore[no-untyped-def]
     """Pack flat rows of ``neurons`` floats, 16 compared at a time; count the NaNs."""
     o = 0

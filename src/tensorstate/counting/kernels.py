@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from tensorstate.counting.compiled import kernel
+from tensorstate.compiled import kernel
 from tensorstate.counting.intrinsics import prefetch
 from tensorstate.counting.keys import U64Array, copy_key, hash_at, same_key
 

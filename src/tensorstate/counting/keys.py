@@ -22,7 +22,7 @@ import numpy.typing as npt
 import xxhash
 from numba.extending import overload
 
-from tensorstate.counting.compiled import kernel
+from tensorstate.compiled import kernel
 from tensorstate.counting.intrinsics import (
     HAS_XXH3,
     folded_product,

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 from numba.extending import register_jitable
 
-from tensorstate.counting.compiled import kernel
+from tensorstate.compiled import kernel
 from tensorstate.counting.intrinsics import pointer, prefetch, prefetch_at
 from tensorstate.counting.kernels import KEYS_AHEAD, SLOT_MULTIPLIER
 from tensorstate.counting.keys import copy_key, hash_at, keys_at, same_key

@@ -10,8 +10,8 @@ same bytes under the same name, each atomically:
 
 - the directory's name is a digest of the processor, the versions of Python, Numba and llvmlite,
   and the source of this package, and
-- a kernel that is used with keys of one word and of two is compiled as two functions, each with
-  a directory of its own, and refuses any further signature.
+- a kernel that is used with arrays of one and of two dimensions, or of two types, is compiled as
+  several functions, each with a directory of its own, and refuses any further signature.
 
 No lock is needed, which matters for home directories on network file systems. The directories
 are below ``NUMBA_CACHE_DIR`` where it is set, else below the user's cache directory; they may be
@@ -59,44 +59,46 @@ def cache_directory() -> Path:
         llvmlite.binding.get_host_cpu_features().flatten(),
     ):
         digest.update(fact.encode() + b"\0")
-    for module in sorted(Path(__file__).parent.glob("*.py")):
+    package = Path(__file__).parent
+    modules = [package / "bits.py", Path(__file__), *package.glob("counting/*.py")]
+    for module in sorted(modules):
         digest.update(module.read_bytes())
     return base / "tensorstate" / digest.hexdigest()[:20]
 
 
 class Kernel:
-    """A function of arrays, compiled on its first use for each number of key words.
+    """A function of arrays, compiled on its first use for each kind of its first argument.
 
     Parameters
     ----------
     function
-        What to compile. The number of dimensions of its first argument tells the variants
-        apart: keys are (rows,) arrays of one word or (rows, 2) arrays of two. Apart from that
-        its arguments must always have the same types; arrays that are only read are passed
-        through `frozen` for that reason.
+        What to compile. The number of dimensions and the dtype of its first argument tell the
+        variants apart: keys are (rows,) arrays of one word or (rows, 2) arrays of two. Apart from
+        that its arguments must always have the same types; arrays that are only read are passed
+        as read-only ones for that reason.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        self._variants: dict[int, Any] = {}
+        self._variants: dict[tuple[int, str], Any] = {}
 
     def __call__(self, *args: Any) -> Any:
         """Call the variant for the first argument, compiling it if this is its first use."""
-        variant = self._variants.get(args[0].ndim)
+        variant = self._variants.get((args[0].ndim, args[0].dtype.char))
         if variant is None:
             variant = self._compile(args)
         return variant(*args)
 
     def _compile(self, args: tuple[Any, ...]) -> Any:
-        dimensions = args[0].ndim
+        kind = (args[0].ndim, args[0].dtype.char)
         with _LOCK:
-            if dimensions not in self._variants:
-                compiled = _cached(self._function, dimensions)
+            if kind not in self._variants:
+                compiled = _cached(self._function, f"{args[0].ndim}d-{args[0].dtype}")
                 compiled.compile(tuple(numba.typeof(arg) for arg in args))
                 compiled.disable_compile()
-                self._variants[dimensions] = compiled
-            return self._variants[dimensions]
+                self._variants[kind] = compiled
+            return self._variants[kind]
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
@@ -104,9 +106,9 @@ def kernel(function: Callable[..., Any]) -> Kernel:
     return Kernel(function)
 
 
-def _cached(function: Callable[..., Any], dimensions: int) -> Any:
+def _cached(function: Callable[..., Any], kind: str) -> Any:
     options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    directory = cache_directory() / f"{dimensions}d"
+    directory = cache_directory() / kind
     try:
         directory.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
