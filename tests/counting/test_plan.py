@@ -5,7 +5,7 @@ import pytest
 import zarr
 
 import tensorstate as ts
-from tensorstate.counting import count_states, memory, plan_count
+from tensorstate.counting import count_states, memory, plan_count, schedulers
 from tests.counting.limits import Reader
 
 ROWS = np.broadcast_to(np.uint8(0), (400_000_000, 16))
@@ -96,6 +96,13 @@ def test_by_default_it_is_half_of_what_is_available():
         assert plan_count(ROWS[:1]).memory_limit == pytest.approx(
             memory.available_memory() / 4, rel=0.1
         )
+
+
+def test_a_default_limit_refuses_nothing(monkeypatch):
+    monkeypatch.setattr(schedulers, "available_memory", lambda: 1000)
+    rows = np.arange(6, dtype=np.uint8).reshape(3, 2)
+    assert count_states(rows).distinct == 3
+    assert plan_count(ROWS).spills
 
 
 def test_control_groups_are_respected(tmp_path):

@@ -156,6 +156,27 @@ def test_a_small_result_leaves_no_files(tmp_path, tiny):
     assert found == count_states(rows)
 
 
+def test_a_mapped_file(rows, tmp_path, tiny):
+    np.save(tmp_path / "rows.npy", rows)
+    before = count_states(rows)
+    for mode in ("r", "r+", "c"):
+        states = np.load(tmp_path / "rows.npy", mmap_mode=mode)
+        if mode == "c":
+            states[5:1005] = 7  # which only this process knows
+        found = count_states(states, memory_limit=50_000, spill=tmp_path)
+        assert found.is_stored
+        assert found == (count_states(np.array(states)) if mode == "c" else before)
+
+
+def test_a_directory_that_does_not_reach_everywhere(rows, tmp_path, tiny):
+    found = count_states(rows, memory_limit=50_000, spill=tmp_path)
+    (folder,) = tmp_path.iterdir()
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="that all workers reach"):
+        found.keys  # noqa: B018  (the look-up is the test)
+
+
 def test_a_url_of_fsspec(rows, tiny):
     import fsspec
 

@@ -149,13 +149,16 @@ def make_plan(
 ) -> CountPlan:
     """Do what `plan_count` does, for a given scheduler."""
     extent = sources.measure(states)
-    limit = where.memory_limit(parse_limit(memory_limit))
+    asked = parse_limit(memory_limit)
+    limit = where.memory_limit(asked)
     key = 8 * words_per_key(extent.width)
     per_row = 2 * key + 18
     bits = partition_bits(extent.rows)
     threads = where.threads_per_process
     least_rows = min(max(LEAST_ROWS, extent.chunk_rows), max(extent.rows, 1))
     least = PROCESS_BYTES + _task_bytes(extent, least_rows, LEAST_READ) + least_rows * per_row
+    if asked is None:
+        limit = max(limit, least)  # a limit that nobody set is no reason to refuse
     if limit < least:
         raise ValueError(
             f"a memory limit of {as_text(limit)} is too small to count {extent.rows:,} states of "
