@@ -1,0 +1,194 @@
+"""The queue in front of a run, and the one thread that empties it into the store."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from tensorstate.storage.format import LayerInfo, committed_instances
+from tensorstate.storage.part import PartWriter
+
+__all__ = ["WriteQueue", "WrittenLayer"]
+
+
+@dataclass
+class WrittenLayer:
+    """A capture that is being written."""
+
+    info: LayerInfo
+    part: PartWriter
+    where: str
+    unwritten: int = 0  # bytes that wait in the queue
+
+    @property
+    def instances(self) -> int:
+        """Instances of which every row is committed."""
+        return self.part.committed // self.info.positions
+
+
+@dataclass
+class _Action:
+    """Something that the thread does between two pieces, while somebody waits for it."""
+
+    run: Callable[[], None]
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class WriteQueue:
+    """The queue, its thread, and the layers, which only the thread writes to.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        The group of the run.
+    capacity : int
+        Most bytes that wait in the queue; a larger piece is let in when it is empty.
+    expected_layers : int
+        Layers that must be there before instances are committed in passing.
+    where : str
+        Names the run in an error.
+    """
+
+    def __init__(self, group: zarr.Group, capacity: int, expected_layers: int, where: str) -> None:
+        self.capacity = capacity
+        self.layers: dict[str, WrittenLayer] = {}
+        self.closing = False
+        self._group = group
+        self.expected_layers = expected_layers
+        self._where = where
+        self._instances = committed_instances(group)
+        self._stored_layers = set(group.group_keys()) if self._instances else set()
+        self._items: deque[tuple[str, NDArray[np.uint8]] | _Action] = deque()
+        self._bytes = 0
+        self._awake = False
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="tensorstate-writer", daemon=True)
+        self._thread.start()
+
+    def add(self, name: str, layer: WrittenLayer) -> None:
+        """Add a layer that rows may be put for."""
+        with self._changed:
+            self.layers = {**self.layers, name: layer}
+
+    def put(self, name: str, rows: NDArray[np.uint8]) -> None:
+        """Queue rows (n, W) of a layer; wait while there is no room."""
+        with self._changed:
+            if not self._has_room(rows.nbytes):
+                self._wake()
+                self._changed.wait_for(lambda: self._has_room(rows.nbytes))
+            self.check_open()
+            self._bytes += rows.nbytes
+            self._items.append((name, rows))
+            layer = self.layers[name]
+            layer.unwritten += rows.nbytes
+            # Waking the thread for less than a chunk would cost more than it does.
+            if layer.unwritten >= layer.part.chunk_bytes or 2 * self._bytes >= self.capacity:
+                self._wake()
+
+    def call(self, run: Callable[[], None]) -> None:
+        """Let the thread run something after all that waits, and return when it has."""
+        action = _Action(run)
+        with self._changed:
+            self.check_open()
+            self._items.append(action)
+            self._wake()
+        action.done.wait()
+        self._raise_error()
+
+    def flush(self) -> None:
+        """Commit every row that was appended; runs on the thread."""
+        for layer in self.layers.values():
+            layer.part.flush()
+        self._commit_instances()
+
+    def close_soon(self) -> None:
+        """Let the thread commit everything and end, without waiting for it."""
+        with self._changed:
+            self.closing = True
+            self._wake()
+
+    def join(self) -> None:
+        """Wait for the end of the thread."""
+        self._thread.join()
+
+    def close(self) -> None:
+        """Commit everything and end the thread."""
+        self.close_soon()
+        self.join()
+        self._raise_error()
+
+    def _has_room(self, size: int) -> bool:
+        """Whether so many bytes may be queued; after a failure they are not, but nobody waits."""
+        fits = self._bytes + size <= self.capacity
+        return fits or self._bytes == 0 or self._error is not None
+
+    def _wake(self) -> None:
+        self._awake = True
+        self._changed.notify_all()
+
+    def check_open(self) -> None:
+        """Raise what happened in the background, or ValueError if the run is closed."""
+        self._raise_error()
+        if self.closing:
+            raise ValueError(f"the run {self._where} is closed: nothing more can be recorded")
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise OSError(
+                f"capturing into {self._where} stopped, {self._instances} instances are "
+                f"committed: {type(self._error).__name__}: {self._error}"
+            ) from self._error
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._awake = self._awake and bool(self._items or self.closing)
+                self._changed.wait_for(lambda: self._awake)
+                item = self._items.popleft() if self._items else None
+            try:
+                # What follows a failure would leave a gap, so it is not written.
+                if self._error is None:
+                    self._do(item)
+            except BaseException as error:
+                self._error = error
+            with self._changed:
+                if isinstance(item, tuple):
+                    self._bytes -= item[1].nbytes
+                    self.layers[item[0]].unwritten -= item[1].nbytes
+                self._changed.notify_all()
+            if isinstance(item, _Action):
+                item.done.set()
+            if item is None:
+                return
+
+    def _do(self, item: tuple[str, NDArray[np.uint8]] | _Action | None) -> None:
+        """Write one piece of rows, or run an action; None is the end."""
+        if item is None:
+            self.flush()
+        elif isinstance(item, _Action):
+            item.run()
+        else:
+            name, rows = item
+            self.layers[name].part.append(rows)
+            # The first pass through a network makes its layers known one by one.
+            if len(self.layers) >= self.expected_layers:
+                self._commit_instances()
+
+    def _commit_instances(self) -> None:
+        """Raise the run's committed prefix to what every layer has committed."""
+        if not self.layers:
+            return
+        instances = min(layer.instances for layer in self.layers.values())
+        if self._stored_layers - self.layers.keys():
+            # A layer of a resumed run that does not go on stands where it was.
+            instances = min(instances, self._instances)
+        if instances != self._instances:
+            self._group.attrs["instances"] = instances
+            self._instances = instances
