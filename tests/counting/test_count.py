@@ -33,15 +33,6 @@ class Reader:
         return self.rows[rows]
 
 
-@pytest.fixture(scope="module")
-def rows():
-    """Rows of 12 bytes, a fifth of them in states that come back."""
-    rng = np.random.default_rng(12)
-    rows = rng.integers(0, 256, (30_000, 12), dtype=np.uint8)
-    rows[rng.random(len(rows)) < 0.2] = rows[0]
-    return rows
-
-
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Make many tasks of little data."""

@@ -33,15 +33,6 @@ from tests.strategies import (
 )
 
 
-@pytest.fixture(scope="module")
-def rows():
-    """Rows of 12 bytes, a fifth of them in states that come back."""
-    rng = np.random.default_rng(12)
-    rows = rng.integers(0, 256, (30_000, 12), dtype=np.uint8)
-    rows[rng.random(len(rows)) < 0.2] = rows[0]
-    return rows
-
-
 @settings(reproducible, max_examples=30)
 @given(data=st.data())
 def test_counts_are_those_of_the_oracle_at_any_limit(data, tmp_path_factory):

@@ -18,7 +18,7 @@ from numba.extending import register_jitable
 
 from tensorstate.compiled import kernel
 from tensorstate.counting.intrinsics import prefetch
-from tensorstate.counting.keys import U64Array, copy_key, hash_at, same_key
+from tensorstate.counting.keys import copy_key, hash_at, same_key
 
 AHEAD = 64
 """Rows that are prefetched together."""
@@ -38,11 +38,6 @@ _FREE = np.uint64(0)
 _ONE = np.uint64(1)
 _ROW_SHIFT = np.uint64(32)
 _COUNT_MASK = np.uint64(0xFFFFFFFF)
-
-
-def new_table(bits: int, words: int) -> U64Array:
-    """Return an empty table of ``2**bits`` slots for keys of `words` words."""
-    return np.zeros((1 << bits, 2 * words), np.uint64)
 
 
 @register_jitable(inline="always")

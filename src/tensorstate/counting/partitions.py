@@ -27,9 +27,6 @@ from tensorstate.counting.keys import copy_key, hash_at, keys_at, same_key
 CHUNK_ROWS = 1 << 16
 """Rows that are divided together, so that two bytes tell which of them a key belongs to."""
 
-MOST_BITS = 16
-"""Most bits of a partition's number."""
-
 LARGEST_START = 18
 """A dense table starts with at most 2**18 slots (1 MiB, for the cache) and grows if it must."""
 

@@ -75,27 +75,12 @@ def save(
 
 
 def load(store: StoreLike | zarr.Group, path: str) -> dict[str, Any]:
-    """Read what `save` wrote.
-
-    Parameters
-    ----------
-    store : path, URL, Zarr store or zarr.Group
-        Where it was written.
-    path : str
-        Name of the group within the store.
+    """Read what `save` wrote; parameters and errors are those of `StateHistogram.load`.
 
     Returns
     -------
     dict
         keys, counts, first_rows and width.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no group.
-    ValueError
-        If the group is not a complete histogram of a known format, or a chunk fails its
-        checksum.
     """
     group = zarr.open_group(_store_of(store), path=path, mode="r")
     facts = group.attrs.get(ATTRIBUTE)
