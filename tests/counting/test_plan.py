@@ -36,7 +36,6 @@ def test_a_small_limit_does():
     assert 400e6 * 50 < plan.spill_bytes < 400e6 * 52
     assert plan.map_tasks * plan.block_rows >= 400e6
     assert 2 * plan.block_rows * 50 < 1 << 30
-    assert plan.units <= plan.partitions
     text = repr(plan)
     assert "400,000,000 states of 16 bytes, merged in files below /somewhere" in text
     assert "1.00 GiB for each process" in text

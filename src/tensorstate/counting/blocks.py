@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tensorstate.counting import kernels, partitions
+from tensorstate.counting.files import BLOCK, blocks
 from tensorstate.counting.keys import (
     U8Array,
     U64Array,
@@ -46,9 +47,9 @@ ROWS_PER_PARTITION = 40_000
 MOST_PARTITION_BITS = 10
 
 
-def partition_bits(rows: int) -> int:
+def partition_bits(rows: int, most: int = MOST_PARTITION_BITS) -> int:
     """Return b such that ``2**b`` partitions of `rows` rows fit the processor's cache each."""
-    return min(max(rows - 1, 0) // ROWS_PER_PARTITION, (1 << MOST_PARTITION_BITS) - 1).bit_length()
+    return min(max(rows - 1, 0) // ROWS_PER_PARTITION, (1 << most) - 1).bit_length()
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ class Piece:
     ----------
     keys : (n,) or (n, 2) uint64
         Not necessarily distinct.
-    counts : (n,) int64, or None
+    counts : (n,) int64 or uint32, or None
         None: every count is 1.
-    rows : (n,) int64, or uint16 where counts is None
+    rows : (n,) of the type of counts; uint16 or uint32 where counts is None
         First rows, less `add` of the chunk.
     starts : (chunks, partitions + 1) int64
         Where each partition of each chunk starts.
@@ -70,8 +71,8 @@ class Piece:
     """
 
     keys: U64Array
-    counts: I64Array | None
-    rows: npt.NDArray[np.int64] | npt.NDArray[np.uint16]
+    counts: npt.NDArray[np.int64 | np.uint32] | None
+    rows: npt.NDArray[np.int64 | np.uint32 | np.uint16]
     starts: I64Array
     add: I64Array
 
@@ -96,6 +97,7 @@ def count_block(
     first_row: int,
     bits: int,
     table_bytes: float = math.inf,
+    scratch: Scratch | None = None,
 ) -> list[Piece]:
     """Count a block of rows, or divide it into partitions if its states are mostly new.
 
@@ -113,40 +115,76 @@ def count_block(
         There are ``2**bits`` partitions.
     table_bytes : float
         A hash table that would take more memory than this gives up.
+    scratch : Scratch, optional
+        Where rows that are only divided are put; without it, in memory of their own.
 
     Returns
     -------
     list of Piece
-        In the order of the rows that they count.
+        At most two, in the order of the rows that they count.
     """
     pieces: list[Piece] = []
+    words = words_per_key(width)
     table: Addresses | Table | None
-    table = Addresses(width) if width <= 2 else Table(words_per_key(width), table_bytes)
+    table = Addresses(width) if width <= 2 else Table(words, table_bytes)
     divided: Divided | None = None
+    room = empty_keys(min(rows, ROWS_AT_ONCE), words)
     row = 0
     for batch in _in_chunks(batches, ROWS_AT_ONCE):
-        keys = key_words(batch)
+        keys = key_words(batch, room)
         used = table.count(keys, row) if table else 0
         if used < len(keys):
             if table:
-                pieces.append(partition(table.unload(), bits, first_row))
+                pieces.append(table.piece(bits, first_row))
                 table = None
             if not divided:
-                divided = Divided(rows - row - used, words_per_key(width), bits)
+                divided = Divided(rows - row - used, words, bits, scratch)
             divided.append(keys[used:], first_row + row + used)
         row += len(keys)
     if table:
-        pieces.append(partition(table.unload(), bits, first_row))
+        pieces.append(table.piece(bits, first_row))
     if divided:
         pieces.append(divided.piece())
     return pieces
 
 
+class Scratch:
+    """Memory that one task after the other fills anew: fresh memory is slow to get.
+
+    Parameters
+    ----------
+    size : int
+        Bytes. What nobody writes to takes no memory.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._memory = blocks(size)
+        self._used = 0
+
+    def clear(self) -> None:
+        """Take all arrays back."""
+        self._used = 0
+
+    def array(self, length: int, dtype: npt.DTypeLike, words: int = 1) -> npt.NDArray[Any]:
+        """Return an uninitialised array, of (length, words) elements if there are several words.
+
+        It begins with a block, for files. What does not fit any more gets memory of its own.
+        """
+        size = length * words * np.dtype(dtype).itemsize
+        start, stop = self._used, self._used + size
+        if stop <= len(self._memory):
+            self._used = stop + -stop % BLOCK
+            array = self._memory[start:stop].view(dtype)
+        else:
+            array = blocks(size)[:size].view(dtype)
+        return array if words == 1 else array.reshape(length, words)
+
+
 def table_bytes(bits: int, words: int) -> int:
-    """Return the most memory that a table of ``2**bits`` slots takes until it is partitioned."""
-    slot, entry = 16 * words + 4, 8 * words + 16
-    # Half of the slots are taken at most. Unloaded keys are copied once more by partition.
-    return (1 << bits) * (slot + entry + 1)
+    """Return the most memory that a table of ``2**bits`` slots takes, from growth to unloading."""
+    # While it grows there is one of half its size too, and when it is unloaded, as its slots
+    # are half taken at most, entries of a half of the size of a slot, or less.
+    return (1 << bits) * 24 * words
 
 
 class Addresses:
@@ -167,11 +205,11 @@ class Addresses:
         kernels.address(keys, self._counts, self._rows, first_row)
         return len(keys)
 
-    def unload(self) -> Counted:
-        """Return the keys that were seen, in the order of their first rows."""
+    def piece(self, bits: int, first_row: int) -> Piece:
+        """Return what was counted, by partition; `first_row` is to be added to its rows."""
         keys = np.flatnonzero(self._counts)
-        keys = keys[np.argsort(self._rows[keys])]
-        return keys.astype(np.uint64), self._counts[keys], self._rows[keys]
+        counted = keys.astype(np.uint64), self._counts[keys], self._rows[keys]
+        return partition(counted, bits, first_row)
 
 
 class Table:
@@ -193,9 +231,7 @@ class Table:
         self._renew()
 
     def _renew(self) -> None:
-        self._table = np.empty((1 << self._bits, 2 * self._words), np.uint64)
-        self._table[...] = 0
-        self._order = np.empty(1 << self._bits, np.uint32)
+        self._table = np.zeros((1 << self._bits, 2 * self._words), np.uint64)
 
     def count(self, keys: U64Array, first_row: int) -> int:
         """Count keys, and return how many of them were counted: all, unless it gives up."""
@@ -204,7 +240,6 @@ class Table:
             self._distinct, used = kernels.insert(
                 frozen(keys[total:]),
                 self._table,
-                self._order,
                 self._bits,
                 self._distinct,
                 first_row + total,
@@ -227,21 +262,20 @@ class Table:
         return self._bits + (2 if self._bits < FEW_BITS else 1)
 
     def _grow(self, rows: int) -> None:
-        counted = self.unload()
         self._distinct_before, self._rows_before = self._distinct, rows
         self._bits = self._next_bits()
-        del self._table, self._order  # before the next ones need their memory
+        smaller = self._table
         self._renew()
-        arrays = [frozen(array) for array in counted]
-        kernels.reload(*arrays, self._table, self._order, self._bits)
+        kernels.move(empty_keys(0, self._words), smaller, self._table, self._bits)
 
-    def unload(self) -> Counted:
-        """Return the keys that were seen, in the order of their first rows."""
+    def piece(self, bits: int, first_row: int) -> Piece:
+        """Return what was counted, by partition; `first_row` is to be added to its rows."""
         keys = empty_keys(self._distinct, self._words)
-        counts = np.empty(self._distinct, np.int64)
-        rows = np.empty(self._distinct, np.int64)
-        kernels.unload(keys, counts, rows, self._table, self._order)
-        return keys, counts, rows
+        counts, rows = (np.empty(self._distinct, np.uint32) for _ in range(2))
+        starts = np.empty((1 << bits) + 1, np.int64)
+        kernels.count_taken(keys, self._table, bits, starts)
+        kernels.unload(keys, counts, rows, self._table, bits, starts[:-1].copy())
+        return Piece(keys, counts, rows, starts[None], np.array([first_row]))
 
 
 class Divided:
@@ -255,11 +289,14 @@ class Divided:
         Words of a key.
     bits : int
         There are ``2**bits`` partitions.
+    scratch : Scratch, optional
+        Where they are put; without it, in memory of their own.
     """
 
-    def __init__(self, rows: int, words: int, bits: int) -> None:
-        self._keys = empty_keys(rows, words)
-        self._rows = np.empty(rows, np.uint16)
+    def __init__(self, rows: int, words: int, bits: int, scratch: Scratch | None = None) -> None:
+        room = scratch or Scratch(0)
+        self._keys: U64Array = room.array(rows, np.uint64, words)
+        self._rows: npt.NDArray[np.uint16] = room.array(rows, np.uint16)
         self._starts: list[I64Array] = []
         self._add: list[int] = []
         self._bits = bits
@@ -294,6 +331,19 @@ class Divided:
             np.array(self._starts),
             np.array(self._add),
         )
+
+
+def lay_out(piece: Piece, scratch: Scratch | None = None) -> Piece:
+    """Return a divided piece with each partition in one place, as a single chunk."""
+    room = scratch or Scratch(0)
+    first_row = int(piece.add[0]) if len(piece.add) else 0
+    keys: U64Array = room.array(len(piece.keys), np.uint64, piece.keys.ndim)
+    rows: npt.NDArray[np.uint32] = room.array(len(piece.keys), np.uint32)
+    if len(keys):
+        add = piece.add - first_row
+        partitions.lay_out(frozen(piece.keys), frozen(piece.rows), add, piece.starts, keys, rows)
+    starts = (piece.starts - piece.starts[:, :1]).sum(axis=0)
+    return Piece(keys, None, rows, starts[None], np.array([first_row]))
 
 
 def partition(counted: Counted, bits: int, first_row: int = 0) -> Piece:
@@ -335,7 +385,7 @@ def merge_pieces(pieces: Sequence[Piece], first: int, last: int, room: Counted) 
     first, last : int
         The partitions from `first` up to `last` are merged.
     room : (keys, counts, rows)
-        Filled from the start with the distinct keys, by partition and within it by first row,
+        Filled from the start with the distinct keys, by partition,
         their counts and first rows. There must be room for all `entries`.
 
     Returns
@@ -349,8 +399,10 @@ def merge_pieces(pieces: Sequence[Piece], first: int, last: int, room: Counted) 
         for piece in pieces
     ]
     addresses = [[0 if part is None else part.ctypes.data for part in parts] for parts in held]
-    chunks = np.repeat(np.array(addresses), [len(piece.add) for piece in pieces], axis=0)
-    table = np.column_stack([chunks, np.concatenate([piece.add for piece in pieces])])
+    lengths = [len(piece.add) for piece in pieces]
+    chunks = np.repeat(np.array(addresses), lengths, axis=0)
+    kinds = np.repeat([_kind(piece) for piece in pieces], lengths)
+    table = np.column_stack([chunks, np.concatenate([piece.add for piece in pieces]), kinds])
     starts = np.concatenate([piece.starts for piece in pieces])
     distinct = int(
         partitions.merge_partitions(*room, np.ascontiguousarray(table), starts, first, last)
@@ -364,8 +416,17 @@ def merge_pieces(pieces: Sequence[Piece], first: int, last: int, room: Counted) 
     return distinct
 
 
+def _kind(piece: Piece) -> int:
+    if piece.counts is None:
+        return partitions.CHUNKED if piece.rows.dtype == np.uint16 else partitions.LAID_OUT
+    return partitions.COUNTED if piece.counts.dtype == np.uint32 else partitions.MERGED
+
+
 def merged(pieces: Sequence[Piece]) -> Counted:
     """Merge all partitions, and return keys, counts and first rows."""
+    piece = pieces[0]
+    if len(pieces) == 1 and piece.counts is not None:
+        return piece.keys, piece.counts.astype(np.int64), piece.rows + piece.add
     room = empty_room(entries(pieces), pieces[0].keys.ndim)
     return part_of(room, 0, merge_pieces(pieces, 0, pieces[0].starts.shape[1] - 1, room))
 
@@ -382,23 +443,13 @@ def merge_by_sorting(pieces: Sequence[Piece], first: int, last: int) -> Counted:
     )
     add = [np.repeat(piece.add, piece.starts[:, -1] - piece.starts[:, 0]) for piece in chosen]
     rows = np.concatenate([piece.rows + more for piece, more in zip(chosen, add, strict=True)])
-    numbers = np.concatenate([_partition_numbers(piece) for piece in chosen])
     order = canonical_order(keys)
-    keys, counts, rows, numbers = keys[order], counts[order], rows[order], numbers[order]
+    keys, counts, rows = keys[order], counts[order], rows[order]
     different = keys[1:] != keys[:-1]
     if different.ndim == 2:
         different = different.any(axis=1)
     begins = np.flatnonzero(np.concatenate([[len(keys) > 0], different]))
-    counts = np.add.reduceat(counts, begins)
-    rows = np.minimum.reduceat(rows, begins)
-    order = np.lexsort([rows, numbers[begins]])
-    return keys[begins][order], counts[order], rows[order]
-
-
-def _partition_numbers(piece: Piece) -> I64Array:
-    lengths = np.diff(piece.starts, axis=1)
-    numbers = np.broadcast_to(np.arange(lengths.shape[1]), lengths.shape)
-    return np.repeat(numbers.ravel(), lengths.ravel())
+    return keys[begins], np.add.reduceat(counts, begins), np.minimum.reduceat(rows, begins)
 
 
 def canonical_order(keys: U64Array) -> I64Array:

@@ -116,7 +116,10 @@ def _count_in_memory(
     bits = plan.partitions.bit_length() - 1
     ranges = _ranges(bits, where.threads)
     graph, counted = _block_graph(_count, blocks, plan.width, bits, plan.share)
-    if where.in_process:
+    if len(blocks) == 1:
+        whole = "whole-" + counted[0][0]
+        parts = compute(graph | {whole: (merged, counted[0])}, [whole], where, progress)
+    elif where.in_process:
         results = _merge_in_one_room(graph, counted, ranges)
         room, *filled = compute(graph, results, where, progress)
         parts = _parts(room, filled)

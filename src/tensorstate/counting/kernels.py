@@ -5,6 +5,9 @@ word and (slots, 4) for keys of two. A slot is the key, followed by one word wit
 its low half and the first row in its high half (and by a spare word after keys of two). A count
 of 0 marks a free slot. Collisions go to the next slot.
 
+The slot of a key is told by the top bits of its mixed hash, as its partition is: read from
+beginning to end, a table is in the order of the partitions, but for a few collisions.
+
 Rows are looked up 64 at a time: the slots of all are prefetched before the first is read, so
 that cache misses overlap.
 """
@@ -18,7 +21,7 @@ from numba.extending import register_jitable
 
 from tensorstate.compiled import kernel
 from tensorstate.counting.intrinsics import prefetch
-from tensorstate.counting.keys import copy_key, hash_at, same_key
+from tensorstate.counting.keys import copy_key, hash_at, hash_in_slot, same_key
 
 AHEAD = 64
 """Rows that are prefetched together."""
@@ -26,10 +29,6 @@ AHEAD = 64
 KEYS_AHEAD = 256
 """How far ahead keys are prefetched: where several are handled at once the processor does not
 notice that they are read in order."""
-
-# The slot is taken from all bits of the hash, not from its top bits: those are alike for all
-# keys of a partition, and may be alike for an unlucky input.
-SLOT_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
 
 COLLISIONS_PER_KEY = 8
 """So many steps to a further slot, for each key, tell that keys collide by more than chance."""
@@ -47,7 +46,7 @@ def is_full(slots: int, taken: int) -> bool:
 
 
 @kernel
-def insert(keys: Any, table: Any, order: Any, bits: int, distinct: int, first_row: int) -> Any:
+def insert(keys: Any, table: Any, bits: int, distinct: int, first_row: int) -> Any:
     """Count keys in a table until they end or the table is full.
 
     Parameters
@@ -56,8 +55,6 @@ def insert(keys: Any, table: Any, order: Any, bits: int, distinct: int, first_ro
         Keys of rows first_row, first_row + 1, ...; row numbers are below 2**32.
     table : (2**bits, 2) or (2**bits, 4) uint64
         Changed in place.
-    order : (2**bits,) uint32
-        Changed in place: the slots that are taken, in the order in which they were.
     bits, distinct : int
         Size of the table, and how many of its slots are taken.
     first_row : int
@@ -73,15 +70,16 @@ def insert(keys: Any, table: Any, order: Any, bits: int, distinct: int, first_ro
     mask = (_ONE << np.uint64(bits)) - _ONE
     shift = np.uint64(64 - bits)
     slots = np.empty(AHEAD, np.uint64)
+    end = np.uint64(len(keys))
     taken = np.uint64(distinct)
     used = np.uint64(0)
     patience = COLLISIONS_PER_KEY * (len(keys) + 1024)
-    while used < len(keys) and patience > 0 and not is_full(len(table), np.intp(taken)):
-        batch = min(np.uint64(AHEAD), np.uint64(len(keys)) - used)
+    while used < end and patience > 0 and not is_full(len(table), np.intp(taken)):
+        batch = min(np.uint64(AHEAD), end - used)
         for q in range(np.uint64(0), batch, np.uint64(4)):
             prefetch(keys, np.intp(used + q) + KEYS_AHEAD)
         for q in range(batch):
-            slot = (hash_at(keys, used + q) * SLOT_MULTIPLIER) >> shift
+            slot = hash_at(keys, used + q) >> shift
             slots[q] = slot
             prefetch(table, np.intp(slot))
         for q in range(batch):
@@ -91,7 +89,6 @@ def insert(keys: Any, table: Any, order: Any, bits: int, distinct: int, first_ro
                 if seen == _FREE:
                     copy_key(keys, used + q, table, slot)
                     table[slot, info] = (np.uint64(first_row) + used + q) << _ROW_SHIFT | _ONE
-                    order[taken] = np.uint32(slot)
                     taken += _ONE
                     break
                 if same_key(keys, used + q, table, slot):
@@ -104,51 +101,76 @@ def insert(keys: Any, table: Any, order: Any, bits: int, distinct: int, first_ro
 
 
 @kernel
-def unload(keys: Any, counts: Any, rows: Any, table: Any, order: Any) -> None:
-    """Write the taken slots of a table to dense arrays, in the order in which they were taken.
+def move(keys: Any, table: Any, larger: Any, bits: int) -> None:
+    """Copy the taken slots of a table to an empty one of ``2**bits`` slots.
+
+    `keys` only tells whether they have one word (1-d) or two (2-d).
+    """
+    info = keys.ndim
+    mask = (_ONE << np.uint64(bits)) - _ONE
+    shift = np.uint64(64 - bits)
+    for i in range(np.uint64(len(table))):
+        seen = table[i, info]
+        if seen != _FREE:
+            slot = hash_in_slot(keys, table, i) >> shift
+            while larger[slot, info] != _FREE:
+                slot = (slot + _ONE) & mask
+            for word in range(2 * info):
+                larger[slot, word] = table[i, word]
+
+
+@kernel
+def count_taken(keys: Any, table: Any, bits: int, starts: Any) -> None:
+    """Find where the partitions start when the taken slots of a table are laid end to end.
+
+    Parameters
+    ----------
+    keys : 1-d or 2-d uint64
+        Only tells whether keys have one word or two.
+    table : (slots, 2) or (slots, 4) uint64
+        As `insert` left it.
+    bits : int
+        There are ``2**bits`` partitions.
+    starts : (2**bits + 1,) int64
+        Filled; the last is the number of taken slots.
+    """
+    info = keys.ndim
+    shift = np.uint64(63 - bits)
+    starts[:] = 0
+    for i in range(np.uint64(len(table))):
+        if table[i, info] != _FREE:
+            number = (hash_in_slot(keys, table, i) >> _ONE) >> shift
+            starts[number + _ONE] += 1
+    for p in range(_ONE, np.uint64(len(starts))):
+        starts[p] += starts[p - _ONE]
+
+
+@kernel
+def unload(keys: Any, counts: Any, rows: Any, table: Any, bits: int, places: Any) -> None:
+    """Write the taken slots of a table to dense arrays, partition by partition.
 
     Parameters
     ----------
     keys : (distinct,) or (distinct, 2) uint64
         Filled, as are `counts` and `rows`.
-    counts, rows : (distinct,) int64
+    counts, rows : (distinct,) uint32
         How often, and in which row first.
-    table, order
-        As `insert` left them.
+    table, bits
+        As for `count_taken`.
+    places : (2**bits,) int64
+        Where each partition starts; changed to where it ends.
     """
     info = keys.ndim
-    distinct = np.uint64(len(counts))
-    for i in range(distinct):
-        prefetch(table, np.intp(order[min(i + np.uint64(AHEAD), distinct - _ONE)]))
-        slot = np.uint64(order[i])
-        seen = table[slot, info]
-        copy_key(table, slot, keys, i)
-        counts[i] = np.int64(seen & _COUNT_MASK)
-        rows[i] = np.int64(seen >> _ROW_SHIFT)
-
-
-@kernel
-def reload(keys: Any, counts: Any, rows: Any, table: Any, order: Any, bits: int) -> None:
-    """Write what `unload` gave into an empty table of ``2**bits`` slots."""
-    info = keys.ndim
-    mask = (_ONE << np.uint64(bits)) - _ONE
-    shift = np.uint64(64 - bits)
-    distinct = np.uint64(len(counts))
-    slots = np.empty(AHEAD, np.uint64)
-    for start in range(np.uint64(0), distinct, np.uint64(AHEAD)):
-        batch = min(np.uint64(AHEAD), distinct - start)
-        for q in range(batch):
-            slot = (hash_at(keys, start + q) * SLOT_MULTIPLIER) >> shift
-            slots[q] = slot
-            prefetch(table, np.intp(slot))
-        for q in range(batch):
-            i = start + q
-            slot = slots[q]
-            while table[slot, info] != _FREE:
-                slot = (slot + _ONE) & mask
-            copy_key(keys, i, table, slot)
-            table[slot, info] = np.uint64(rows[i]) << _ROW_SHIFT | np.uint64(counts[i])
-            order[i] = np.uint32(slot)
+    shift = np.uint64(63 - bits)
+    for i in range(np.uint64(len(table))):
+        seen = table[i, info]
+        if seen != _FREE:
+            number = (hash_in_slot(keys, table, i) >> _ONE) >> shift
+            place = np.uint64(places[number])
+            places[number] = np.int64(place + _ONE)
+            copy_key(table, i, keys, place)
+            counts[place] = np.uint32(seen & _COUNT_MASK)
+            rows[place] = np.uint32(seen >> _ROW_SHIFT)
 
 
 @kernel
@@ -169,3 +191,32 @@ def address(keys: Any, counts: Any, rows: Any, first_row: int) -> None:
         if counts[key] == 0:
             rows[key] = first_row + np.int64(i)
         counts[key] += 1
+
+
+@kernel
+def count_counts(counts: Any, bins: Any) -> Any:
+    """Add to ``bins[c]`` how many counts are c, for each c below the length of `bins`.
+
+    Parameters
+    ----------
+    counts : (n,) int64
+        At least 1 each.
+    bins : (m,) int64
+        Changed in place.
+
+    Returns
+    -------
+    int
+        How many counts are too large for `bins`.
+    """
+    ones = large = 0
+    for i in range(np.uint64(len(counts))):
+        count = np.uint64(counts[i])
+        if count == _ONE:  # most of them as a rule, and no place to wait for
+            ones += 1
+        elif count < np.uint64(len(bins)):
+            bins[count] += 1
+        else:
+            large += 1
+    bins[1] += ones
+    return large

@@ -77,18 +77,20 @@ def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return view
 
 
-def key_words(rows: U8Array) -> U64Array:
+def key_words(rows: U8Array, room: U64Array | None = None) -> U64Array:
     """Return the keys of packed states.
 
     Parameters
     ----------
     rows : (n, W) uint8
         Packed states, W at least 1; any strides.
+    room : (at least n,) or (at least n, 2) uint64, optional
+        Where keys may be written that cannot share the memory of `rows`.
 
     Returns
     -------
     (n,) uint64 for W <= 8, else (n, 2) uint64
-        A read-only array that may share the memory of `rows`.
+        A read-only array that may share the memory of `rows` or of `room`.
 
     Examples
     --------
@@ -100,38 +102,35 @@ def key_words(rows: U8Array) -> U64Array:
     words = words_per_key(width)
     if width in (8, 16):
         return frozen(rows.view("<u8").reshape((count,) if words == 1 else (count, 2)))
+    keys = empty_keys(count, words) if room is None else room[:count]
     if width > WIDEST_EXACT:
-        return frozen(digests(rows))
-    keys = empty_keys(count, words)
-    if words == 1:
+        write_digests(rows, keys)
+    elif words == 1:
         pad_to_one_word(rows, keys)
     else:
         pad_to_two_words(rows, keys)
     return frozen(keys)
 
 
-def digests(rows: U8Array) -> U64Array:
-    """Return the XXH3-128 digests of rows of bytes.
+def write_digests(rows: U8Array, keys: U64Array) -> None:
+    """Write the XXH3-128 digests of rows of bytes.
 
     Parameters
     ----------
     rows : (n, W) uint8
-        C-contiguous rows of any width.
-
-    Returns
-    -------
-    (n, 2) uint64
-        The low and the high word of each digest, as ``xxhash.xxh3_128_intdigest`` gives them.
+        C-contiguous rows of any width, frozen.
+    keys : (n, 2) uint64
+        Filled with the low and the high word of each digest, as
+        ``xxhash.xxh3_128_intdigest`` gives them.
     """
-    if not HAS_XXH3:
-        return digests_row_by_row(rows)
-    keys = empty_keys(len(rows), 2)
-    digest_rows(frozen(rows), keys)
-    return keys
+    if HAS_XXH3:
+        digest_rows(rows, keys)
+    else:
+        keys[...] = digests_row_by_row(rows)
 
 
 def digests_row_by_row(rows: U8Array) -> U64Array:
-    """Return what `digests` does, by way of the xxhash package, for wheels without its symbols."""
+    """Return what `write_digests` writes, for wheels of xxhash that do not export its symbols."""
     digest = xxhash.xxh3_128_digest
     big_endian = b"".join([digest(row) for row in np.ascontiguousarray(rows)])
     high_low = np.frombuffer(big_endian, ">u8").reshape(len(rows), 2)
@@ -179,6 +178,22 @@ def _hash_at(keys: Any, i: Any) -> Any:
 
     def two_words(keys: Any, i: Any) -> Any:
         both = folded_product(keys[i, 0] ^ _XOR_LOW, keys[i, 1] ^ _XOR_HIGH)
+        return folded_product(both ^ _XOR_BOTH, _MULTIPLY)
+
+    return one_word if keys.ndim == 1 else two_words
+
+
+def hash_in_slot(keys: Any, table: Any, i: Any) -> Any:
+    """Return the mixed hash of the key in slot `i` of a table for `keys` (in kernels only)."""
+
+
+@overload(hash_in_slot, inline="always")
+def _hash_in_slot(keys: Any, table: Any, i: Any) -> Any:
+    def one_word(keys: Any, table: Any, i: Any) -> Any:
+        return folded_product(table[i, 0] ^ _XOR_LOW, _MULTIPLY)
+
+    def two_words(keys: Any, table: Any, i: Any) -> Any:
+        both = folded_product(table[i, 0] ^ _XOR_LOW, table[i, 1] ^ _XOR_HIGH)
         return folded_product(both ^ _XOR_BOTH, _MULTIPLY)
 
     return one_word if keys.ndim == 1 else two_words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 
 from tensorstate.counting.blocks import (
     Counted,
-    I64Array,
     Piece,
+    Scratch,
     empty_room,
     entries,
     merge_pieces,
@@ -20,7 +21,7 @@ from tensorstate.counting.blocks import (
 )
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.parts import OutsidePart
-from tensorstate.counting.spill import SpillDirectory, read_index, read_pieces
+from tensorstate.counting.spill import SpillDirectory, SpillFile
 
 __all__ = ["MergedPart", "SpillJob", "merged_groups"]
 
@@ -37,8 +38,6 @@ class SpillJob:
         Bytes of a packed state.
     bits : int
         There are ``2**bits`` partitions.
-    units : int
-        Ranges of partitions in a spill file.
     share : int
         Bytes that one task may take.
     at_once : int
@@ -50,7 +49,6 @@ class SpillJob:
     directory: SpillDirectory
     width: int
     bits: int
-    units: int
     share: int
     at_once: int
     files: int
@@ -67,15 +65,18 @@ class SpillJob:
 
     @property
     def group_bytes(self) -> int:
-        """What units that are merged together may take.
+        """What partitions that are merged together may take.
 
         It leaves room for sorting them, which takes 2.6 times as much, though for one at a time.
         """
         return self.share // (4 if self.at_once == 1 else 2)
 
-    def indexes(self) -> I64Array:
-        """Read the indexes of all spill files: (files, units + 1, 2) int64."""
-        return np.stack([read_index(self.directory, name, self.units) for name in self.names])
+    def open(self, chosen: range) -> list[SpillFile]:
+        """Open all spill files, to read a range of partitions."""
+        return [
+            SpillFile.open(self.directory, name, self.words, 1 << self.bits, chosen)
+            for name in self.names
+        ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,7 +90,7 @@ class MergedPart(OutsidePart):
     job : SpillJob
         Tells of the files, though not where they are.
     first, last : int
-        The units from `first` up to `last`.
+        The partitions from `first` up to `last`.
     """
 
     job: SpillJob
@@ -98,102 +99,101 @@ class MergedPart(OutsidePart):
 
     def _entries(self) -> Counted:
         job = replace(self.job, directory=self.directory)
-        ((_, _, counted),) = merged_groups(job.indexes(), self.first, self.last, job)
+        chosen = range(self.first, self.last)
+        ((_, counted),) = merged_groups(job.open(chosen), chosen, job, Scratch(0))
         return counted
 
 
 def merged_groups(
-    indexes: I64Array, first: int, last: int, job: SpillJob
-) -> Iterator[tuple[int, int, Counted]]:
-    """Merge as many units together as the share allows, and yield what they give.
+    files: Sequence[SpillFile],
+    chosen: range,
+    job: SpillJob,
+    scratch: Scratch,
+    disk: AbstractContextManager[Any] = nullcontext(),  # noqa: B008
+) -> Iterator[tuple[range, Counted]]:
+    """Merge as many partitions together as the share allows, and yield what they give.
 
     Parameters
     ----------
-    indexes : (files, units + 1, 2) int64
-        Of the spill files.
-    first, last : int
-        The units from `first` up to `last` are merged.
+    files : sequence of SpillFile
+        Opened for `chosen`.
+    chosen : range
+        Which partitions.
     job : SpillJob
         What all tasks know.
+    scratch : Scratch
+        Where they are put.
 
     Yields
     ------
-    first, last : int
-        Which units were merged together.
+    group : range
+        Which partitions were merged together.
     counted : (keys, counts, first rows)
         What they give; the arrays hold until the next is asked for.
     """
-    entry = 8 * job.words + 16
-    sizes = np.diff(indexes, axis=1).sum(axis=0)[first:last]
-    costs = sizes[:, 0] + entry * sizes[:, 1]
-    groups = list(_groups(costs.tolist(), job.group_bytes))
-    fits = [group for group in groups if costs[group].sum() <= job.share]
-    content = np.empty(max((int(sizes[g, 0].sum()) for g in fits), default=0), np.uint8)
-    room = empty_room(max((int(sizes[g, 1].sum()) for g in fits), default=0), job.words)
-    for group in groups:
-        begin, end = first + group.start, first + group.stop
-        if costs[group].sum() > job.share:
-            yield begin, end, _merged_in_turn(indexes, begin, job)
+    costs = np.zeros(len(chosen), np.int64)
+    for file in files:
+        sizes, keys = file.sizes()
+        costs += sizes + (8 * job.words + 16) * keys
+    for part in _groups(costs.tolist(), job.group_bytes):
+        group = chosen[part]
+        scratch.clear()
+        if costs[part].sum() > job.share:
+            yield group, _merged_in_turn(files, group, job)
             continue
-        pieces = _read_units(job.names, indexes, begin, end, job, content)
-        done = 0
-        for some in pieces:
-            if some:
-                free = part_of(room, done, done + entries(some))
-                done += merge_pieces(some, 0, some[0].starts.shape[1] - 1, free)
-        yield begin, end, part_of(room, 0, done)
+        with disk:
+            pieces = _read(files, group, job, scratch)
+        size = entries(pieces)
+        room = (
+            scratch.array(size, np.uint64, job.words),
+            scratch.array(size, np.int64),
+            scratch.array(size, np.int64),
+        )
+        distinct = merge_pieces(pieces, 0, len(group), room) if pieces else 0
+        yield group, part_of(room, 0, distinct)
 
 
-def _groups(costs: list[int], most: int) -> Iterator[slice]:
+def _groups(costs: Sequence[int], most: int) -> Iterator[slice]:
     start = held = 0
-    for unit, cost in enumerate(costs):
-        if unit > start and held + cost > most:
-            yield slice(start, unit)
-            start, held = unit, 0
+    for place, cost in enumerate(costs):
+        if place > start and held + cost > most:
+            yield slice(start, place)
+            start, held = place, 0
         held += cost
     if start < len(costs):
         yield slice(start, len(costs))
 
 
-def _read_units(
-    names: Sequence[str], indexes: I64Array, begin: int, end: int, job: SpillJob, into: Any
-) -> list[list[Piece]]:
-    """Read the units from `begin` up to `end`: the pieces of all files, for each."""
-    units: list[list[Piece]] = [[] for _ in range(end - begin)]
-    place = 0
-    for name, index in zip(names, indexes, strict=True):
-        start, stop = int(index[begin, 0]), int(index[end, 0])
-        if start == stop:
-            continue
-        content = into[place : place + stop - start]
-        place += stop - start
-        job.directory.read(name, start, content)
-        for unit, pieces in enumerate(units, start=begin):
-            part = slice(int(index[unit, 0]) - start, int(index[unit + 1, 0]) - start)
-            pieces.extend(read_pieces(content[part], job.words))
-    return units
+def _read(
+    files: Sequence[SpillFile], chosen: range, job: SpillJob, scratch: Scratch
+) -> list[Piece]:
+    found = [file.pieces(chosen, scratch) for file in files]
+    job.directory.read_all([request for _, requests in found for request in requests])
+    return [piece for pieces, _ in found for piece in pieces]
 
 
-def _merged_in_turn(indexes: I64Array, unit: int, job: SpillJob) -> Counted:
-    """Merge one unit of all files, a few files at a time: some state in it is very frequent."""
-    step = (1 << job.bits) // job.units
+def _merged_in_turn(files: Sequence[SpillFile], chosen: range, job: SpillJob) -> Counted:
+    """Merge one partition, a few files at a time: some state in it is very frequent."""
+    (number,) = chosen
     entry = 8 * job.words + 16
-    sizes = np.diff(indexes[:, unit : unit + 2], axis=1)[:, 0]
     done = empty_room(0, job.words)
-    names = job.names
-    files = slice(0, 0)
-    while files.stop < len(names):
+    place = number - files[0].first
+    sizes, keys = (
+        np.array([of_file[place] for of_file in column])
+        for column in zip(*(file.sizes() for file in files), strict=True)
+    )
+    costs = sizes + entry * keys
+    stop = 0
+    while stop < len(files):
         # What is merged already is copied by partition, and gets room once more.
         free = job.share - 3 * entry * len(done[1])
-        costs = (sizes[files.stop :, 0] + entry * sizes[files.stop :, 1]).tolist()
-        files = slice(files.stop, files.stop + next(_groups(costs, free)).stop)
-        content = np.empty(int(sizes[files, 0].sum()), np.uint8)
-        (pieces,) = _read_units(names[files], indexes[files], unit, unit + 1, job, content)
+        some = next(_groups(costs[stop:].tolist(), free))
+        pieces = _read(files[stop : stop + some.stop], chosen, job, Scratch(0))
+        stop += some.stop
         if len(done[1]):
             before = partition(done, job.bits)
-            starts = before.starts[:, unit * step : (unit + 1) * step + 1]
-            pieces.insert(0, replace(before, starts=starts))
+            pieces.insert(0, replace(before, starts=before.starts[:, number : number + 2]))
         if pieces:
             room = empty_room(entries(pieces), job.words)
-            done = part_of(room, 0, merge_pieces(pieces, 0, step, room))
+            done = part_of(room, 0, merge_pieces(pieces, 0, 1, room))
     return done

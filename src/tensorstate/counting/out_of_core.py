@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from tensorstate.counting.blocks import count_block, empty_room
+import numpy as np
+
+from tensorstate.counting.blocks import Scratch, count_block, empty_room, lay_out
 from tensorstate.counting.histogram import StateHistogram
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.merging import MergedPart, SpillJob, merged_groups
@@ -30,7 +35,7 @@ REPEATS = 2
 def spill_job(plan: CountPlan, directory: SpillDirectory, blocks: int) -> SpillJob:
     """Return what the tasks of a plan must know."""
     bits = plan.partitions.bit_length() - 1
-    return SpillJob(directory, plan.width, bits, plan.units, plan.share, plan.at_once, blocks)
+    return SpillJob(directory, plan.width, bits, plan.share, plan.at_once, blocks)
 
 
 _TURNS: weakref.WeakValueDictionary[str, Turns] = weakref.WeakValueDictionary()
@@ -38,10 +43,32 @@ _LOCK = threading.Lock()
 
 
 class Turns:
-    """Lets so many tasks of one count run at once in this process."""
+    """Lets so many tasks of one count run at once in this process, and lends each its memory.
 
-    def __init__(self, at_once: int) -> None:
-        self.free = threading.BoundedSemaphore(at_once)
+    `disk` is for the tasks that read or write, at most half of them: while these wait for the
+    disk, the others keep the processor busy.
+
+    Parameters
+    ----------
+    job : SpillJob
+        Tells how many, and how much one may take.
+    """
+
+    def __init__(self, job: SpillJob) -> None:
+        self._free: queue.SimpleQueue[Scratch] = queue.SimpleQueue()
+        for _ in range(job.at_once):
+            self._free.put(Scratch(job.share))
+        self.disk = threading.BoundedSemaphore(max(job.at_once // 2, 1))
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[Scratch]:
+        """Wait for a turn; yield memory that was used before, if there was a turn before."""
+        scratch = self._free.get()
+        try:
+            scratch.clear()
+            yield scratch
+        finally:
+            self._free.put(scratch)
 
 
 def turns(job: SpillJob) -> Turns:
@@ -49,7 +76,7 @@ def turns(job: SpillJob) -> Turns:
     with _LOCK:
         found = _TURNS.get(job.directory.path)
         if found is None:
-            found = _TURNS[job.directory.path] = Turns(job.at_once)
+            found = _TURNS[job.directory.path] = Turns(job)
         return found
 
 
@@ -60,41 +87,48 @@ def spill_block(block: Block, number: int, job: SpillJob) -> str:
     """
     name = job.names[number]
     ours = turns(job)
-    with ours.free:
+    with ours.turn() as scratch:
         if not job.directory.exists(name):
-            batches = read(block, job.width)
             pieces = count_block(
-                batches, block.rows, job.width, block.first_row, job.bits, job.share
+                read(block, job.width),
+                block.rows,
+                job.width,
+                block.first_row,
+                job.bits,
+                job.share,
+                scratch,
             )
-            write_pieces(job.directory, name, pieces, job.bits, job.units)
+            laid_out = [p if p.counts is not None else lay_out(p, scratch) for p in pieces]
+            with ours.disk:
+                write_pieces(job.directory, name, laid_out, 1 << job.bits)
     return name
 
 
 def merge_graph(spilled: list[Key], job: SpillJob, tasks: int) -> tuple[Graph, list[Key]]:
     """Return the tasks that merge all spill files, and their keys."""
     merge = "merge-" + spilled[0][0]
-    tasks = min(tasks, job.units)
-    edges = pairwise(job.units * task // tasks for task in range(tasks + 1))
+    partitions = 1 << job.bits
+    edges = pairwise(partitions * task // tasks for task in range(tasks + 1))
     graph: Graph = {
-        (merge, number): (merge_units, spilled, number, *units, job)
-        for number, units in enumerate(edges)
+        (merge, number): (merge_partitions, spilled, number, *chosen, job)
+        for number, chosen in enumerate(edges)
     }
     return graph, list(graph)
 
 
-def merge_units(
-    names: list[str], number: int, first: int, last: int, job: SpillJob
+def merge_partitions(
+    spilled: list[str], number: int, first: int, last: int, job: SpillJob
 ) -> list[OutsidePart]:
-    """Merge the units from `first` up to `last` of all files, and tell what they give.
+    """Merge the partitions from `first` up to `last` of all files, and tell what they give.
 
     Parameters
     ----------
-    names : list of str
+    spilled : list of str
         The spill files, which are there by now.
     number : int
         Of this task.
     first, last : int
-        Which units.
+        Which partitions.
     job : SpillJob
         What all tasks know.
 
@@ -105,31 +139,38 @@ def merge_units(
         the rest is merged again when it is asked for.
     """
     ours = turns(job)
-    with ours.free:
-        indexes = job.indexes()
+    with ours.turn() as scratch:
+        chosen = range(first, last)
+        files = job.open(chosen)
+        sizes = [sum(column) for column in zip(*(file.sizes() for file in files), strict=True)]
+        spilled_bytes, spilled_keys = (np.concatenate([[0], np.cumsum(size)]) for size in sizes)
         parts: list[OutsidePart] = []
         offset = 0
         name = f"counted-{number}"
         with job.directory.writing(name) as write:
-            for begin, end, counted in merged_groups(indexes, first, last, job):
+            for group, counted in merged_groups(files, chosen, job, scratch, ours.disk):
                 distinct = len(counted[1])
                 if not distinct:
                     continue
-                spilled = int((indexes[:, end, 0] - indexes[:, begin, 0]).sum())
+                begin, end = group.start - first, group.stop - first
+                read_bytes = int(spilled_bytes[end] - spilled_bytes[begin])
+                keys = int(spilled_keys[end] - spilled_keys[begin])
                 stored = (8 * job.words + 8) * distinct
-                held = spilled + (8 * job.words + 16) * int(
-                    (indexes[:, end, 1] - indexes[:, begin, 1]).sum()
-                )
-                if spilled > REPEATS * stored or held > job.share:
+                held = read_bytes + (8 * job.words + 16) * keys
+                if read_bytes > REPEATS * stored or held > job.share:
                     part = StoredPart.write(counted, job.directory, name, offset, write)
                     offset += part.size
                     parts.append(part)
-                    continue
-                parts.append(
-                    MergedPart(
-                        directory=job.directory, job=job, first=begin, last=end, **facts(counted)
+                else:
+                    parts.append(
+                        MergedPart(
+                            directory=job.directory,
+                            job=job,
+                            first=group.start,
+                            last=group.stop,
+                            **facts(counted),
+                        )
                     )
-                )
     return parts
 
 

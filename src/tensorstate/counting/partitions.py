@@ -6,7 +6,8 @@ arrays in the order in which the keys came, and four bytes a slot, which hold th
 in them.
 
 Rows are divided 65,536 at a time into buffers that stay in the cache, and copied from there in
-one stream: memory is slow to write at hundreds of places in turn.
+one stream: memory is slow to write at hundreds of places in turn. For a file they are copied
+once more, so that each partition of a block is in one place.
 
 Indices are unsigned throughout: Numba lets signed ones count from the end, which takes time.
 """
@@ -21,7 +22,7 @@ from numba.extending import register_jitable
 
 from tensorstate.compiled import kernel
 from tensorstate.counting.intrinsics import pointer, prefetch, prefetch_at
-from tensorstate.counting.kernels import KEYS_AHEAD, SLOT_MULTIPLIER
+from tensorstate.counting.kernels import KEYS_AHEAD
 from tensorstate.counting.keys import copy_key, hash_at, keys_at, same_key
 
 CHUNK_ROWS = 1 << 16
@@ -30,9 +31,17 @@ CHUNK_ROWS = 1 << 16
 LARGEST_START = 18
 """A dense table starts with at most 2**18 slots (1 MiB, for the cache) and grows if it must."""
 
+# The slot is taken from all bits of the hash, not from its top bits: those are alike for all
+# keys of a partition.
+SLOT_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
+
 SLOTS_PER_KEY = 4
 COLLISIONS_PER_KEY = 16
 """So many steps to a further slot, for each key, tell that keys collide by more than chance."""
+
+CHUNKED, LAID_OUT, COUNTED, MERGED = range(4)
+"""Kinds of pieces: keys that were only divided, with rows of two bytes or, once they are laid out,
+of four; those of a hash table, with counts and rows of four bytes; and merged ones, of eight."""
 
 _ONE = np.uint64(1)
 _FREE = np.uint32(0)
@@ -114,6 +123,40 @@ def scatter_counted(
         places[number] = np.int64(place + _ONE)
 
 
+@kernel
+def lay_out(keys: Any, rows: Any, add: Any, starts: Any, to: Any, to_rows: Any) -> None:
+    """Copy keys that were divided chunk by chunk so that each partition is in one place.
+
+    Parameters
+    ----------
+    keys : (n,) or (n, 2) uint64
+        Keys of chunks that follow each other, each laid partition by partition.
+    rows : (n,) uint16
+        Row numbers within the chunk.
+    add : (chunks,) int64
+        Number of the first row of each chunk.
+    starts : (chunks, partitions + 1) int64
+        Where each partition of each chunk starts.
+    to : (at least n,) or (at least n, 2) uint64
+        Filled with the keys.
+    to_rows : (at least n,) uint32
+        Filled with their row numbers.
+    """
+    done = np.uint64(0)
+    last = np.uint64(len(keys) - 1)
+    for p in range(starts.shape[1] - 1):
+        for c in range(len(add)):
+            end = np.uint64(starts[c, p + 1])
+            for i in range(np.uint64(starts[c, p]), end):
+                copy_key(keys, i, to, done)
+                to_rows[done] = np.uint32(np.int64(rows[i]) + add[c])
+                done += _ONE
+            # The next partition follows, but many chunks come before it.
+            prefetch(keys, np.intp(min(end, last)))
+            prefetch(keys, np.intp(min(end + np.uint64(4), last)))
+            prefetch(rows, np.intp(min(end, last)))
+
+
 @register_jitable
 def absorb(
     piece: Any,
@@ -145,7 +188,7 @@ def absorb(
         tag = np.uint32(hashed) & ~place_mask
         slot = (hashed * SLOT_MULTIPLIER) >> shift
         row = np.int64(piece_rows[i]) + add
-        count = np.int64(1) if times is None else times[i]
+        count = np.int64(1) if times is None else np.int64(times[i])
         while True:
             entry = slots[slot]
             if entry == _FREE:
@@ -208,10 +251,9 @@ def merge_partitions(
         within a partition. There must be room for all entries of the pieces.
     counts, rows : (n,) int64
         Filled likewise with the sums of the counts and the smallest row numbers.
-    pieces : (k, 4) int64
-        Of each piece: the addresses of its keys, of its counts (int64; 0: every count is 1) and
-        of its row numbers (uint16 where every count is 1, else int64), and a number to add to
-        the row numbers.
+    pieces : (k, 5) int64
+        Of each piece: the addresses of its keys, of its counts (0: every count is 1) and of its
+        row numbers, a number to add to the row numbers, and its kind: `CHUNKED` and so on.
     starts : (k, partitions + 1) int64
         Where each partition of each piece starts.
     first, last : int
@@ -245,17 +287,53 @@ def merge_partitions(
             end = np.uint64(starts[k, p + 1])
             size = np.int64(end)
             piece = keys_at(keys, pieces[k, 0], size)
-            times = numba.carray(pointer(pieces[k, 1]), size, np.int64)
-            short_rows = numba.carray(pointer(pieces[k, 2]), size, np.uint16)
-            long_rows = numba.carray(pointer(pieces[k, 2]), size, np.int64)
+            times = pointer(pieces[k, 1])
+            numbers = pointer(pieces[k, 2])
             add = pieces[k, 3]
+            kind = pieces[k, 4]
             prefetch_start(keys, pieces, starts, k + 1, p)
             while i < end:
-                if pieces[k, 1] == 0:
+                if kind == CHUNKED:
                     i, done, patience = absorb(
                         piece,
                         None,
-                        short_rows,
+                        numba.carray(numbers, size, np.uint16),
+                        add,
+                        i,
+                        end,
+                        keys,
+                        counts,
+                        rows,
+                        begin,
+                        done,
+                        slots,
+                        bits,
+                        place_mask,
+                        patience,
+                    )
+                elif kind == LAID_OUT:
+                    i, done, patience = absorb(
+                        piece,
+                        None,
+                        numba.carray(numbers, size, np.uint32),
+                        add,
+                        i,
+                        end,
+                        keys,
+                        counts,
+                        rows,
+                        begin,
+                        done,
+                        slots,
+                        bits,
+                        place_mask,
+                        patience,
+                    )
+                elif kind == COUNTED:
+                    i, done, patience = absorb(
+                        piece,
+                        numba.carray(times, size, np.uint32),
+                        numba.carray(numbers, size, np.uint32),
                         add,
                         i,
                         end,
@@ -272,8 +350,8 @@ def merge_partitions(
                 else:
                     i, done, patience = absorb(
                         piece,
-                        times,
-                        long_rows,
+                        numba.carray(times, size, np.int64),
+                        numba.carray(numbers, size, np.int64),
                         add,
                         i,
                         end,

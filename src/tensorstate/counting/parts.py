@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tensorstate.counting import kernels
 from tensorstate.counting.blocks import Counted, I64Array, canonical_order
+from tensorstate.counting.keys import frozen
 from tensorstate.counting.spill import SpillDirectory, Write
 
 __all__ = ["OutsidePart", "StoredPart"]
@@ -141,15 +143,16 @@ class StoredPart(OutsidePart):
 def facts(counted: Counted) -> dict[str, Any]:
     """Return what every part knows of its entries: the arguments of `OutsidePart` but one."""
     keys, counts, _ = counted
-    if int(counts.max()) < MOST_BINS:
-        bins = np.bincount(counts)
-        times_seen = np.flatnonzero(bins)
-        number_of_states = bins[times_seen]
-    else:
-        times_seen, number_of_states = np.unique(counts, return_counts=True)
+    bins = np.zeros(MOST_BINS, np.int64)
+    large = kernels.count_counts(frozen(counts), bins)
+    times_seen = np.flatnonzero(bins)
+    number_of_states = bins[times_seen]
+    if large:
+        more = np.unique(counts[counts >= MOST_BINS], return_counts=True)
+        times_seen, number_of_states = np.concatenate([[times_seen, number_of_states], more], 1)
     return {
         "distinct": len(counts),
-        "total": int(counts.sum()),
+        "total": int(times_seen @ number_of_states),
         "words": 1 if keys.ndim == 1 else 2,
         "times_seen": times_seen.astype(np.int64),
         "number_of_states": number_of_states.astype(np.int64),

@@ -4,7 +4,9 @@ A process may take L bytes. Some are for the libraries, and each of its tasks ha
 of the rest. Let k be the bytes of a key (8 or 16). A row that is only divided takes k + 2 bytes,
 and a key that is counted k + 16: if all rows of a count at 2 k + 18 bytes fit, all is done in
 memory. Otherwise blocks are so small that a task's share holds the rows of one at 2 k + 18 bytes:
-a map task needs less, and a merge can always take at least what one file has of a unit.
+a map task needs less (k + 2 for a row that is divided, and k + 4 where it is laid out for the
+file), and a merge can always take at least what one file has of a partition. Blocks need not be
+large, though: small ones stay in memory that was used before, which is quicker than fresh memory.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ READ_COPIES = 3
 
 LEAST_READ = MIB
 LEAST_ROWS = 1 << 16
-UNITS_PER_SHARE = 4
+SPILLED_BLOCK_ROWS = 1 << 22
+MOST_SPILLED_BITS = 12
 MERGES_PER_THREAD = 2
 
 
@@ -69,8 +72,6 @@ class CountPlan:
         How much of them is read at once, unless a chunk has more.
     partitions : int
         Ranges of the mixed hash; a power of two.
-    units : int
-        So many ranges of partitions are told apart in a spill file.
     share : int
         What one task may take for keys, tables and results.
     """
@@ -89,7 +90,6 @@ class CountPlan:
     block_rows: int
     read_bytes: int
     partitions: int
-    units: int
     share: int
 
     def __repr__(self) -> str:
@@ -153,7 +153,6 @@ def make_plan(
     limit = where.memory_limit(asked)
     key = 8 * words_per_key(extent.width)
     per_row = 2 * key + 18
-    bits = partition_bits(extent.rows)
     threads = where.threads_per_process
     least_rows = min(max(LEAST_ROWS, extent.chunk_rows), max(extent.rows, 1))
     least = PROCESS_BYTES + _task_bytes(extent, least_rows, LEAST_READ) + least_rows * per_row
@@ -179,20 +178,18 @@ def make_plan(
             at_once=threads,
             block_rows=usual_rows,
             read_bytes=sources.READ_BYTES,
-            units=1,
             share=share,
-            **_common(extent, limit, bits, where, spill, usual_rows),
+            **_common(extent, limit, partition_bits(extent.rows), where, spill, usual_rows),
         )
     at_once = max(min(threads, rest // (least - PROCESS_BYTES)), 1)
     read_bytes = max(min(sources.READ_BYTES, rest // at_once // 16), LEAST_READ)
     free = rest // at_once - _task_bytes(extent, 0, read_bytes)
     delayed = 2 * extent.width if extent.is_delayed else 0
-    block_rows = max(free // (per_row + delayed), 1)
+    block_rows = min(max(free // (per_row + delayed), 1), SPILLED_BLOCK_ROWS)
     share = free - block_rows * delayed
-    wanted = UNITS_PER_SHARE * extent.rows * per_row // max(share, 1)
-    units = 1 << min(max(wanted, 1).bit_length(), bits)
-    chunks = extent.rows // 65_536 + -(-extent.rows // block_rows)
-    index = 8 * chunks * ((1 << bits) + units)
+    bits = partition_bits(extent.rows, MOST_SPILLED_BITS)
+    files = -(-extent.rows // block_rows)
+    index = 16 * files * ((1 << bits) + 4)
     return CountPlan(
         peak_memory=limit,
         spills=True,
@@ -200,7 +197,6 @@ def make_plan(
         at_once=at_once,
         block_rows=block_rows,
         read_bytes=read_bytes,
-        units=units,
         share=share,
         **_common(extent, limit, bits, where, spill, block_rows),
     )

@@ -1,12 +1,14 @@
 """Spill files, which map tasks write and merge tasks read, and the directory that holds them.
 
-A spill file holds the pieces of one block, cut into *units*: ranges of partitions, one after the
-other, so that the same range of all files is one read from each. Its end is an index:
+A spill file holds the pieces of one block, at most two, each laid partition by partition, so that
+a range of partitions is one read of each of its columns:
 
-    unit 0 | unit 1 | ... | index: (units + 1, 2) int64, bytes and keys before each unit
+    facts: (2, 3) int64, of each piece: keys, whether it has counts, number to add to rows
+    starts: (2, partitions + 1) int64, where the partitions of each piece start
+    piece: keys | counts, if any | rows
+    ...
 
-and a unit is its pieces one after the other: four int64 (chunks, keys, whether it has counts,
-partitions), `add`, `starts`, keys, counts if any, and rows, padded to eight bytes.
+Counts and rows are uint32. Each array is padded to a multiple of 4,096 bytes.
 
 Files are written under a name of their own and renamed when they are complete. The name depends
 on the task alone: a task that runs twice replaces a file by an equal one.
@@ -16,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 import tempfile
 import uuid
@@ -29,12 +30,15 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 
-from tensorstate.counting.blocks import I64Array, Piece
+from tensorstate.counting.blocks import I64Array, Piece, Scratch
+from tensorstate.counting.files import BLOCK, LocalWriter, Request, blocks, read_local
 from tensorstate.counting.keys import U8Array
 
-__all__ = ["SpillDirectory", "Write", "read_index", "read_pieces", "write_pieces"]
+__all__ = ["SpillDirectory", "SpillFile", "Write", "write_pieces"]
 
 Write: TypeAlias = Callable[[npt.NDArray[Any]], None]
+
+MOST_PIECES = 2
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -116,8 +120,8 @@ class SpillDirectory:
         try:
             if self.is_local:
                 path = Path(self.path, draft)
-                with open(path, "xb", buffering=0) as file:
-                    yield lambda array: _write_all(file, array)
+                with LocalWriter(str(path)) as writer:
+                    yield writer.write
                 path.replace(Path(self.path, name))
             else:
                 files, root = self._files()
@@ -141,46 +145,51 @@ class SpillDirectory:
         return bool(files.exists(f"{root}/{name}"))
 
     def read(self, name: str, start: int, into: U8Array) -> None:
-        """Fill an array with the bytes of a file from `start` on; from its end, if negative.
+        """Fill an array with the bytes of a file from byte `start` on; see `read_all`."""
+        request = Request(name, start, len(into), blocks(len(into) + 2 * BLOCK))
+        self.read_all([request])
+        into[:] = request.content
+
+    def read_all(self, requests: Sequence[Request]) -> None:
+        """Fill the rooms of requests.
 
         Parameters
         ----------
-        name : str
-            Name within the directory.
-        start : int
-            Where to begin.
-        into : (bytes,) uint8
-            Filled.
+        requests : sequence of Request
+            Those of one file are best next to each other.
 
         Raises
         ------
         OSError
-            If the file is not there, or shorter.
+            If a file is not there, or shorter.
         """
         try:
-            self._read(name, start, into)
+            if self.is_local:
+                read_local(self.path, requests)
+            else:
+                self._read_remote(requests)
         except FileNotFoundError as error:
-            raise FileNotFoundError(
-                errno.ENOENT,
-                f"spill file {name} is not in {self.path}: "
-                "pass spill, a directory or URL that all workers reach",
-            ) from error
+            raise self._gone() from error
 
-    def _read(self, name: str, start: int, into: U8Array) -> None:
-        if self.is_local:
-            with open(Path(self.path, name), "rb", buffering=0) as file:
-                file.seek(start, os.SEEK_SET if start >= 0 else os.SEEK_END)
-                done = 0
-                while done < len(into):
-                    count = file.readinto(into.data[done:])
-                    if not count:
-                        raise OSError(f"spill file {file.name} ended early: count again")
-                    done += count
-            return
+    def _read_remote(self, requests: Sequence[Request]) -> None:
         files, root = self._files()
-        stop = None if start < 0 else start + len(into)
-        content = files.cat_file(f"{root}/{name}", start=start, end=stop)
-        into[:] = np.frombuffer(content, np.uint8)[: len(into)]
+        found = files.cat_ranges(
+            [f"{root}/{request.name}" for request in requests],
+            [request.start for request in requests],
+            [request.start + request.size for request in requests],
+            on_error="raise",
+        )
+        for request, content in zip(requests, found, strict=True):
+            if len(content) != request.size:
+                raise OSError(f"spill file {self.path}/{request.name} ended early: count again")
+            request.content[:] = np.frombuffer(content, np.uint8)
+
+    def _gone(self) -> FileNotFoundError:
+        return FileNotFoundError(
+            errno.ENOENT,
+            f"a spill file is not in {self.path}: "
+            "pass spill, a directory or URL that all workers reach",
+        )
 
     def remove(self) -> None:
         """Remove the directory; tasks that are still running fail when they next write."""
@@ -200,14 +209,8 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
-def _write_all(file: Any, array: npt.NDArray[Any]) -> None:
-    content = _bytes_of(array)
-    while content:
-        content = content[file.write(content) :]
-
-
 def write_pieces(
-    directory: SpillDirectory, name: str, pieces: Sequence[Piece], bits: int, units: int
+    directory: SpillDirectory, name: str, pieces: Sequence[Piece], partitions: int
 ) -> None:
     """Write the pieces of a block as one spill file.
 
@@ -218,78 +221,124 @@ def write_pieces(
     name : str
         Name of the file.
     pieces : sequence of Piece
-        In the order of their rows, with ``2**bits`` partitions.
-    bits : int
-        How many.
-    units : int
-        How many ranges of partitions there are; a power of two.
+        At most two, of one chunk each, in the order of their rows.
+    partitions : int
+        How many partitions they have.
     """
-    step = (1 << bits) // units
-    index = np.zeros((units + 1, 2), np.int64)
+    starts = np.zeros((MOST_PIECES, partitions + 1), np.int64)
+    facts = np.zeros((MOST_PIECES, 3), np.int64)
+    columns: list[npt.NDArray[Any]] = [facts, starts]
+    for number, piece in enumerate(pieces):
+        starts[number] = piece.starts[0]
+        facts[number] = len(piece.keys), piece.counts is not None, piece.add[0]
+        columns.append(piece.keys)
+        if piece.counts is not None:
+            columns.append(piece.counts.astype(np.uint32, copy=False))
+        columns.append(piece.rows.astype(np.uint32, copy=False))
     with directory.writing(name) as write:
-        for unit in range(units):
-            size = keys = 0
-            for piece in pieces:
-                part = piece.select(unit * step, (unit + 1) * step)
-                if len(part.keys):
-                    size += _write_piece(write, part)
-                    keys += len(part.keys)
-            index[unit + 1] = index[unit] + (size, keys)
-        write(index)
+        for column in columns:
+            write(column)
+            write(np.zeros(-column.nbytes % BLOCK, np.uint8))
 
 
-def _write_piece(write: Write, piece: Piece) -> int:
-    chunks, partitions = piece.starts.shape
-    facts = np.array([chunks, len(piece.keys), piece.counts is not None, partitions - 1])
-    # Units are short, and so it counts how often a file is written.
-    arrays = [np.concatenate([facts, piece.add, piece.starts.ravel()]), piece.keys]
-    if piece.counts is not None:
-        arrays.append(piece.counts)
-    rows = np.zeros(piece.rows.nbytes + -piece.rows.nbytes % 8, np.uint8)
-    rows[: piece.rows.nbytes] = piece.rows.view(np.uint8)
-    for array in (arrays := [*arrays, rows]):
-        write(array)
-    return sum(array.nbytes for array in arrays)
+@dataclass(frozen=True)
+class SpillFile:
+    """What a task must know to read a range of partitions from a spill file.
 
-
-def read_index(directory: SpillDirectory, name: str, units: int) -> I64Array:
-    """Return the index of a spill file: (units + 1, 2) int64, bytes and keys before each unit."""
-    content = np.empty((units + 1) * 16, np.uint8)
-    directory.read(name, -len(content), content)
-    return content.view(np.int64).reshape(units + 1, 2)
-
-
-def read_pieces(content: U8Array, words: int) -> list[Piece]:
-    """Return the pieces of one unit.
-
-    Parameters
+    Attributes
     ----------
-    content : (bytes,) uint8
-        The unit, aligned to eight bytes.
+    name : str
+        Name within the directory.
     words : int
         Words of a key.
-
-    Returns
-    -------
-    list of Piece
-        Arrays that share the memory of `content`.
+    partitions : int
+        How many partitions it has.
+    first : int
+        The first that `starts` tells of.
+    starts : (2, n + 1) int64
+        Where the partitions of each piece start.
+    facts : (2, 3) int64
+        As the file has them.
     """
-    pieces = []
-    place = 0
 
-    def take(count: int, dtype: Any) -> Any:
-        nonlocal place
-        stop = place + count * np.dtype(dtype).itemsize
-        found = content[place:stop].view(dtype)
-        place = stop + -stop % 8
-        return found
+    name: str
+    words: int
+    partitions: int
+    first: int
+    starts: I64Array
+    facts: I64Array
 
-    while place < len(content):
-        chunks, size, counted, partitions = take(4, np.int64).tolist()
-        add = take(chunks, np.int64)
-        starts = take(chunks * (partitions + 1), np.int64).reshape(chunks, partitions + 1)
-        keys = take(size * words, np.uint64)
-        counts = take(size, np.int64) if counted else None
-        rows = take(size, np.int64 if counted else np.uint16)
-        pieces.append(Piece(keys if words == 1 else keys.reshape(-1, 2), counts, rows, starts, add))
-    return pieces
+    @classmethod
+    def open(
+        cls, directory: SpillDirectory, name: str, words: int, partitions: int, chosen: range
+    ) -> SpillFile:
+        """Read the end of a file, to read a range of its partitions.
+
+        Parameters
+        ----------
+        directory, name
+            Where it is.
+        words : int
+            Words of a key.
+        partitions : int
+            How many partitions the file has.
+        chosen : range
+            Which of them are of interest.
+        """
+        facts = np.empty((MOST_PIECES, 3), np.int64)
+        directory.read(name, 0, facts.reshape(-1).view(np.uint8))
+        starts = np.empty((MOST_PIECES, len(chosen) + 1), np.int64)
+        for number, row in enumerate(starts):
+            place = BLOCK + 8 * (number * (partitions + 1) + chosen.start)
+            directory.read(name, place, row.view(np.uint8))
+        return cls(name, words, partitions, chosen.start, starts, facts)
+
+    def sizes(self) -> tuple[I64Array, I64Array]:
+        """Return how many bytes, and how many keys, the file has of each partition."""
+        keys = np.diff(self.starts, axis=1)
+        entry = 8 * self.words + np.where(self.facts[:, 1], 8, 4)
+        return (keys * entry[:, None]).sum(axis=0), keys.sum(axis=0)
+
+    def pieces(self, chosen: range, scratch: Scratch) -> tuple[list[Piece], list[Request]]:
+        """Make room for what the file has of a range of partitions.
+
+        Parameters
+        ----------
+        chosen : range
+            Partitions among those that the file was opened for.
+        scratch : Scratch
+            Gives the room.
+
+        Returns
+        -------
+        pieces : list of Piece
+            Those that have keys.
+        requests : list of Request
+            What is to be read to fill them.
+        """
+        pieces: list[Piece] = []
+        requests: list[Request] = []
+        offset = BLOCK + _padded(8 * MOST_PIECES * (self.partitions + 1))
+        for starts, (size, counted, add) in zip(self.starts, self.facts.tolist(), strict=True):
+            edges = starts[chosen.start - self.first : chosen.stop - self.first + 1]
+            begin, end = int(edges[0]), int(edges[-1])
+            columns: list[Any] = []
+            for dtype, words in [(np.uint64, self.words), *[(np.uint32, 1)] * (1 + counted)]:
+                entry = np.dtype(dtype).itemsize * words
+                if begin < end:
+                    place, length = offset + entry * begin, entry * (end - begin)
+                    room = scratch.array(_padded(place % BLOCK + length), np.uint8)
+                    request = Request(self.name, place, length, room)
+                    column = request.content.view(dtype)
+                    columns.append(column if words == 1 else column.reshape(-1, words))
+                    requests.append(request)
+                offset += _padded(entry * size)
+            if columns:
+                counts = columns[1] if counted else None
+                shifted = (edges - begin)[None]
+                pieces.append(Piece(columns[0], counts, columns[-1], shifted, np.array([add])))
+        return pieces, requests
+
+
+def _padded(size: int) -> int:
+    return size + -size % BLOCK
