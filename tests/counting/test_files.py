@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 
 import numpy as np
@@ -16,6 +17,7 @@ def way(request, monkeypatch, tmp_path):
     if request.param == "direct":
         monkeypatch.setattr(files, "_INDIRECT_DEVICES", set())
         monkeypatch.setattr(files, "SLOW", 0.0)
+        monkeypatch.setattr(files, "LEAST_DIRECT", BLOCK)
     else:
         monkeypatch.setattr(files, "_INDIRECT_DEVICES", {os.stat(tmp_path).st_dev})
     return request.param
@@ -93,33 +95,41 @@ def test_a_file_is_not_overwritten_and_only_for_its_owner(way, tmp_path):
         LocalWriter(str(tmp_path / "file"))
 
 
+def write(path, size):
+    with LocalWriter(str(path)) as writer:
+        writer.write(np.ones(size, np.uint8))
+    return writer.direct_bytes
+
+
+def test_small_pieces_go_through_the_page_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_INDIRECT_DEVICES", set())
+    monkeypatch.setattr(files, "SLOW", 0.0)
+    assert write(tmp_path / "small", 1000) == 0
+    if not write(tmp_path / "large", BUFFER_BYTES):
+        pytest.skip("the file system of temporary files cannot write directly")
+    assert write(tmp_path / "both", BUFFER_BYTES + 1000) == BUFFER_BYTES
+
+
 def test_a_slow_disk_is_left_to_the_page_cache(tmp_path, monkeypatch):
     devices = set()
     monkeypatch.setattr(files, "_INDIRECT_DEVICES", devices)
     monkeypatch.setattr(files, "MEASURED_BYTES", 10_000)
     monkeypatch.setattr(files, "SLOW", 1e15)
-    for name, size in (("small", 1000), ("large", 100_000)):
-        assert not devices
-        with LocalWriter(str(tmp_path / name)) as writer:
-            if not writer.is_direct:
-                pytest.skip("the file system of temporary files cannot write directly")
-            writer.write(np.ones(size, np.uint8))
+    if not write(tmp_path / "slow", BUFFER_BYTES):
+        pytest.skip("the file system of temporary files cannot write directly")
     assert devices == {os.stat(tmp_path).st_dev}
-    with LocalWriter(str(tmp_path / "next")) as writer:
-        assert not writer.is_direct
+    assert write(tmp_path / "next", BUFFER_BYTES) == 0
 
 
 def test_a_file_system_that_cannot_write_directly(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_INDIRECT_DEVICES", set())
-    plain = os.open
+    plain = fcntl.fcntl
 
-    def refuse(path, flags, *mode):
-        if flags & os.O_DIRECT:
+    def refuse(file, command, flags=0):
+        if command == fcntl.F_SETFL and flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "Invalid argument")
-        return plain(path, flags, *mode)
+        return plain(file, command, flags)
 
-    monkeypatch.setattr(os, "open", refuse)
-    with LocalWriter(str(tmp_path / "file")) as writer:
-        writer.write(np.arange(5000, dtype=np.uint8))
-    assert not writer.is_direct
-    assert read(tmp_path, "file", 4999, 1) == bytes([4999 % 256])
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    assert write(tmp_path / "file", 3 * BUFFER_BYTES) == 0
+    assert read(tmp_path, "file", 2 * BUFFER_BYTES, BUFFER_BYTES) == b"\1" * BUFFER_BYTES

@@ -2,14 +2,15 @@
 
 Spill files are larger than memory as a rule, and each byte of them is read once. Through the page
 cache they would drive out what is useful there, the input first of all, and each page of it costs
-the processor time. So they go to the disk directly, unless the disk is slow or its file system
-cannot do that: then the page cache is the better way.
+the processor time. So large pieces go to the disk directly, unless it is slow or its file system
+cannot do that: then the page cache is the better way, as it is for small pieces.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import time
@@ -37,6 +38,9 @@ READERS = 4
 
 LEAST_FOR_THREADS = 8 << 20
 
+LEAST_DIRECT = 1 << 18
+"""Smaller pieces are read and written through the page cache."""
+
 SLOW = 700e6
 """Bytes a second: a disk that writes slower is left to the page cache."""
 
@@ -46,17 +50,19 @@ _DIRECT = getattr(os, "O_DIRECT", 0)
 _INDIRECT_DEVICES: set[int] = set()
 
 
-def _open(path: str, flags: int) -> tuple[int, bool]:
-    """Open a file; return its number, and whether what it is asked for goes past the cache."""
-    device = os.stat(os.path.dirname(path)).st_dev
-    if _DIRECT and device not in _INDIRECT_DEVICES:
-        try:
-            return os.open(path, flags | _DIRECT, 0o600), True
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            _INDIRECT_DEVICES.add(device)
-    return os.open(path, flags, 0o600), False
+def _go_directly(file: int, size: int) -> bool:
+    """Let an open file be read or written past the page cache, or not; return which."""
+    device = os.fstat(file).st_dev
+    wanted = size >= LEAST_DIRECT and _DIRECT != 0 and device not in _INDIRECT_DEVICES
+    flags = fcntl.fcntl(file, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(file, fcntl.F_SETFL, flags | _DIRECT if wanted else flags & ~_DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        _INDIRECT_DEVICES.add(device)
+        return False
+    return wanted
 
 
 def blocks(size: int) -> U8Array:
@@ -110,16 +116,17 @@ class LocalWriter:
 
     Attributes
     ----------
-    is_direct : bool
-        Whether it is written past the page cache.
+    direct_bytes : int
+        How much of it was written past the page cache.
     """
 
     def __init__(self, path: str) -> None:
-        self._file, self.is_direct = _open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._buffer = blocks(BUFFER_BYTES)
         self._held = 0
         self._written = 0
-        self._seconds = 0.0
+        self._direct_seconds = 0.0
+        self.direct_bytes = 0
 
     def __enter__(self) -> LocalWriter:
         return self
@@ -134,7 +141,8 @@ class LocalWriter:
     def write(self, array: npt.NDArray[Any]) -> None:
         """Append the bytes of an array."""
         content: U8Array = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        if self._held % BLOCK == 0 and content.ctypes.data % BLOCK == 0:
+        is_aligned = self._held % BLOCK == 0 and content.ctypes.data % BLOCK == 0
+        if is_aligned and len(content) >= LEAST_DIRECT:
             self._flush()
             whole = len(content) // BLOCK * BLOCK
             self._put(content[:whole])
@@ -152,19 +160,22 @@ class LocalWriter:
         self._held = 0
 
     def _put(self, content: U8Array) -> None:
+        is_direct = _go_directly(self._file, len(content))
         before = time.perf_counter()
         left = content.data
         while left:
             left = left[os.write(self._file, left) :]
-        self._seconds += time.perf_counter() - before
         self._written += len(content)
+        if is_direct:
+            self.direct_bytes += len(content)
+            self._direct_seconds += time.perf_counter() - before
 
     def _finish(self) -> None:
         size = self._written + self._held
         self.write(np.zeros(-self._held % BLOCK, np.uint8))
         self._flush()
         os.ftruncate(self._file, size)
-        if self.is_direct and MEASURED_BYTES < self._written < SLOW * self._seconds:
+        if MEASURED_BYTES < self.direct_bytes < SLOW * self._direct_seconds:
             _INDIRECT_DEVICES.add(os.fstat(self._file).st_dev)
 
 
@@ -194,12 +205,13 @@ def read_local(folder: str, requests: Sequence[Request]) -> None:
 
 def _read_file(folder: str, requests: Sequence[Request]) -> None:
     path = os.path.join(folder, requests[0].name)
-    file, _ = _open(path, os.O_RDONLY)
+    file = os.open(path, os.O_RDONLY)
     try:
         for request in requests:
             needed = request.start % BLOCK + request.size
             place = request.start - request.start % BLOCK
             done = 0
+            _go_directly(file, needed)
             while done < needed:
                 # Direct reads end with a block too, or with the file.
                 wanted = request.room[done : needed + -needed % BLOCK]
