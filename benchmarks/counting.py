@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -25,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks._measure import machine, markdown, measure
+from benchmarks._measure import in_own_process, machine, markdown, measure, pin, versions
 
 U8Array = npt.NDArray[np.uint8]
 Result = tuple[npt.NDArray[np.int64], ...]
@@ -95,7 +92,7 @@ def make_rows(kind: str, width: int, rows: int) -> U8Array:
 # Ours
 
 
-def prepare_tensorstate(rows: U8Array, threads: int) -> U8Array:
+def prepare_tensorstate(rows: Any, threads: int) -> Any:
     import dask
 
     from tensorstate.counting import count_states
@@ -284,7 +281,7 @@ def cell(
     job: str, name: str, kind: str, width: int, rows: int, threads: int, repeats: int
 ) -> dict[str, Any]:
     """Measure one counter on one input, in this process."""
-    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
+    pin(threads)
     counter = COUNTERS[job][name]
     states = make_rows(kind, width, rows)
     read = min(measure(lambda: int(np.max(states.view(np.uint8))), 3)[0])
@@ -308,15 +305,11 @@ def cell(
 
 def cell_in_process(job: str, name: str, *what: object) -> dict[str, Any]:
     """Measure one counter on one input, in a process of its own."""
-    threads = str(what[3])
-    environment = {**os.environ, "POLARS_MAX_THREADS": threads, **COUNTERS[job][name].environment}
-    command = [sys.executable, "-m", "benchmarks.counting", "--cell", job, name, *map(str, what)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        error = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
-        return {"counter": name, "error": error}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    environment = {"POLARS_MAX_THREADS": str(what[3]), **COUNTERS[job][name].environment}
+    try:
+        return in_own_process("benchmarks.counting", job, name, *what, environment=environment)
+    except RuntimeError as error:
+        return {"counter": name, "error": str(error)}
 
 
 def compare(kind: str, width: int, rows: int, threads: int, options: argparse.Namespace) -> Any:
@@ -357,16 +350,9 @@ def table(results: list[dict[str, Any]], names: list[str]) -> str:
     return markdown(header, lines)
 
 
-def versions(names: list[str]) -> str:
+def versions_of(counters: list[str]) -> str:
     """Return the versions of what was compared."""
-    packages = dict.fromkeys(["numpy", "numba", "dask", *(name.split()[0] for name in names)])
-    known = []
-    for package in packages:
-        try:
-            known.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(known)
+    return versions(["numpy", "numba", "dask", *(name.split()[0] for name in counters)])
 
 
 def is_amd() -> bool:
@@ -414,7 +400,7 @@ def main() -> None:
         "(peak memory beyond the input, MiB).\n"
     )
     print(table(results, options.counters))
-    print(f"\n{machine()}; {versions(options.counters)}.")
+    print(f"\n{machine()}; {versions_of(options.counters)}.")
     for result in results:
         if "error" in result:
             print(f"\n{result['counter']} failed: {result['error']}")
@@ -422,7 +408,7 @@ def main() -> None:
         facts = {
             "job": options.job,
             "machine": machine(),
-            "versions": versions(options.counters),
+            "versions": versions_of(options.counters),
         }
         with open(options.json, "w") as file:
             json.dump({**facts, "results": results}, file, indent=1)
