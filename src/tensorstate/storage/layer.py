@@ -17,9 +17,10 @@ from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_sp
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.increments import Coverage, count_parts, coverage_of, is_covered_by
+from tensorstate.storage.labels import Label, count_by_label, label_codes
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import RawStates, instance_numbers
-from tensorstate.storage.selection import Label, count_by_label, count_instances, label_codes
+from tensorstate.storage.selection import count_instances
 
 __all__ = ["LayerStates", "StoredLayer"]
 
