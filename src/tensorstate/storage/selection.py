@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tensorstate.counting import StateHistogram, count_states
 from tensorstate.storage.part import PartReader
 
-__all__ = ["BLOCK_ROWS", "SelectedRows", "count_instances", "select"]
+__all__ = ["BLOCK_ROWS", "SelectedRows", "count_instances", "count_selected", "select"]
 
 BLOCK_ROWS = 1 << 21
 """Rows that are gathered at once: much, to pay for a task, and little beside a usual limit."""
@@ -151,13 +151,23 @@ def count_instances(
     selected = select(parts, instances, positions)
     if not selected:
         return count_states(np.empty((0, parts[0].shape[1]), np.uint8))
+    return count_selected(selected, **limits)
+
+
+def count_selected(selected: list[SelectedRows], **limits: Any) -> StateHistogram:
+    """Count what `select` found, as `count_instances` does."""
     histogram = count_states(selected, **limits)
+    return histogram.with_first_rows(_numbers_in_layer(selected, histogram.first_rows))
+
+
+def _numbers_in_layer(selected: list[SelectedRows], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the row numbers in the layer of places, (n,) int64, in all that is selected."""
     starts = np.cumsum([0, *(len(rows) for rows in selected)])
-    order = np.argsort(histogram.first_rows)
-    places = histogram.first_rows[order]
-    edges = np.searchsorted(places, starts)
-    first_rows = np.empty_like(places)
+    order = np.argsort(places)
+    ascending = places[order]
+    edges = np.searchsorted(ascending, starts)
+    found = np.empty_like(places)
     for rows, start, begin, end in zip(selected, starts[:-1], edges[:-1], edges[1:], strict=True):
         if begin < end:
-            first_rows[order[begin:end]] = rows.layer_rows()[places[begin:end] - start]
-    return histogram.with_first_rows(first_rows)
+            found[order[begin:end]] = rows.layer_rows()[ascending[begin:end] - start]
+    return found
