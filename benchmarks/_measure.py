@@ -1,15 +1,29 @@
-"""What every benchmark needs: time, peak memory, a table."""
+"""What every benchmark needs: time, peak memory, processes, a table."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import platform
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Timings", "interleaved", "machine", "markdown", "measure"]
+__all__ = [
+    "Timings",
+    "in_own_process",
+    "interleaved",
+    "machine",
+    "markdown",
+    "measure",
+    "pin",
+    "take_turns",
+    "versions",
+]
 
 
 def measure(run: Callable[[], Any], repeats: int) -> tuple[list[float], float, Any]:
@@ -75,6 +89,53 @@ class Timings(NamedTuple):
     wall: list[float]
 
 
+def pin(threads: int) -> None:
+    """Let this process have no more processor cores than threads."""
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
+
+
+def in_own_process(
+    module: str, *what: object, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run ``python -m module --cell ...``, and return the JSON object that is its last line.
+
+    Parameters
+    ----------
+    module : str
+        Name of the module.
+    *what : object
+        Arguments of ``--cell``.
+    environment : mapping of str to str, optional
+        Variables that the process has besides those of this one.
+
+    Raises
+    ------
+    RuntimeError
+        If it fails, with the last line of what it says.
+    """
+    command = [sys.executable, "-m", module, "--cell", *map(str, what)]
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
+        raise RuntimeError(said[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def take_turns(
+    names: Iterable[str], repeats: int, cell: Callable[[str], dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Call `cell` with each name in turn, `repeats` times, and return what it gave by name."""
+    names = list(names)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in range(repeats):
+        for name in names:
+            found[name].append(cell(name))
+            print(f"{name}: {found[name][-1]['seconds']:.2f} s", file=sys.stderr)
+    return found
+
+
 def _resident(field: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
@@ -90,6 +151,17 @@ def machine() -> str:
             model = line.partition(":")[2].strip()
             break
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def versions(packages: Iterable[str]) -> str:
+    """Return the versions of those packages that are installed."""
+    known = []
+    for package in dict.fromkeys(packages):
+        try:
+            known.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(known)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -4,18 +4,16 @@
 
 Each figure comes from a process of its own, which holds the rows in memory as the counter likes
 them best: the time to bring them there is not counted. Each run starts from nothing and ends
-with the counts in arrays; ours ends with the first rows too. The counters' results are compared.
+with the counts in arrays; ours ends with the first row of each state too, and so do the others
+with ``--first-rows``, whose row numbers are there beforehand. The counters' results are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -24,13 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks._measure import machine, markdown, measure
+from benchmarks._measure import in_own_process, machine, markdown, measure, pin, versions
 
 U8Array = npt.NDArray[np.uint8]
-Counts = npt.NDArray[np.int64]
+Result = tuple[npt.NDArray[np.int64], ...]
 
 ROWS = {3: 20_000_000, 8: 20_000_000, 16: 20_000_000, 64: 5_000_000, 256: 1_000_000}
 KINDS = ("low", "high", "structured")
+JOBS = ("counts", "counts and first rows")
 WITHOUT_AVX512 = {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR AVX512_SKX"}
 
 
@@ -42,7 +41,8 @@ class Counter(NamedTuple):
     prepare
         From (rows, W) uint8 and a number of threads to what `count` takes.
     count
-        Returns the counts of the distinct rows, in any order.
+        Returns the counts of the distinct rows, in any order; and the first of the rows that
+        each of them has, aligned with the counts, if these are the job.
     threads
         How many threads it can use.
     environment
@@ -92,7 +92,7 @@ def make_rows(kind: str, width: int, rows: int) -> U8Array:
 # Ours
 
 
-def prepare_tensorstate(rows: U8Array, threads: int) -> U8Array:
+def prepare_tensorstate(rows: Any, threads: int) -> Any:
     import dask
 
     from tensorstate.counting import count_states
@@ -103,12 +103,11 @@ def prepare_tensorstate(rows: U8Array, threads: int) -> U8Array:
     return rows
 
 
-def count_tensorstate(rows: U8Array) -> Counts:
+def count_tensorstate(rows: U8Array) -> Result:
     from tensorstate.counting import count_states
 
     histogram = count_states(rows)
-    assert len(histogram.keys) == len(histogram.first_rows)
-    return histogram.counts
+    return histogram.counts, histogram.first_rows
 
 
 # The others
@@ -145,11 +144,17 @@ def prepare_duckdb(rows: U8Array, threads: int) -> Any:
     return connection, ", ".join(names)
 
 
-def count_duckdb(prepared: Any) -> Counts:
+def count_duckdb(prepared: Any) -> Result:
     connection, names = prepared
     query = f"SELECT {names}, count(*) AS n FROM states GROUP BY {names}"
+    return (as_int64(connection.execute(query).to_arrow_table()["n"]),)
+
+
+def first_rows_duckdb(prepared: Any) -> Result:
+    connection, names = prepared
+    query = f"SELECT {names}, count(*) AS n, min(rowid) AS first FROM states GROUP BY {names}"
     found = connection.execute(query).to_arrow_table()
-    return np.asarray(found["n"], dtype=np.int64)
+    return as_int64(found["n"]), as_int64(found["first"])
 
 
 def prepare_polars(rows: U8Array, threads: int) -> Any:
@@ -157,77 +162,133 @@ def prepare_polars(rows: U8Array, threads: int) -> Any:
 
     if rows.shape[1] <= 16:
         columns = {f"w{c}": column for c, column in enumerate(words(rows))}
-        return pl.DataFrame(columns)
-    import pyarrow as pa
+        frame = pl.DataFrame(columns)
+    else:
+        import pyarrow as pa
 
-    return pl.DataFrame({"w0": pl.from_arrow(as_binary(rows).cast(pa.large_binary()))})
+        frame = pl.DataFrame({"w0": pl.from_arrow(as_binary(rows).cast(pa.large_binary()))})
+    return frame.with_row_index("row")
 
 
-def count_polars(frame: Any) -> Counts:
+def count_polars(frame: Any) -> Result:
     import polars as pl
 
-    found = frame.group_by(frame.columns).agg(pl.len().alias("n"))
-    return np.asarray(found["n"].to_numpy(), dtype=np.int64)
+    found = frame.group_by(pl.exclude("row")).agg(n=pl.len())
+    return (as_int64(found["n"]),)
+
+
+def first_rows_polars(frame: Any) -> Result:
+    import polars as pl
+
+    found = frame.group_by(pl.exclude("row")).agg(n=pl.len(), first=pl.col("row").min())
+    return as_int64(found["n"]), as_int64(found["first"])
 
 
 def prepare_pyarrow(rows: U8Array, threads: int) -> Any:
     import pyarrow as pa
 
     pa.set_cpu_count(threads)
-    return pa.array(words(rows)[0]) if rows.shape[1] <= 8 else as_binary(rows)
+    states = pa.array(words(rows)[0]) if rows.shape[1] <= 8 else as_binary(rows)
+    return pa.table({"state": states, "row": np.arange(len(rows))})
 
 
-def count_pyarrow(array: Any) -> Counts:
+def count_pyarrow(table: Any) -> Result:
     import pyarrow.compute as pc
 
-    return np.asarray(pc.value_counts(array).field("counts"), dtype=np.int64)
+    return (as_int64(pc.value_counts(table["state"]).field("counts")),)
+
+
+def first_rows_pyarrow(table: Any) -> Result:
+    found = table.group_by("state").aggregate([("row", "count"), ("row", "min")])
+    return as_int64(found["row_count"]), as_int64(found["row_min"])
 
 
 def prepare_pandas(rows: U8Array, threads: int) -> Any:
     import pandas as pd
 
-    if rows.shape[1] <= 8:
-        return pd.Series(words(rows)[0])
     if rows.shape[1] <= 16:
-        return pd.DataFrame(dict(zip("ab", words(rows), strict=True)))
-    return pd.Series([row.tobytes() for row in rows], dtype=object)
+        columns: dict[str, Any] = dict(zip("ab", words(rows), strict=False))
+    else:
+        columns = {"a": pd.Series([row.tobytes() for row in rows], dtype=object)}
+    return pd.DataFrame({**columns, "row": np.arange(len(rows))})
 
 
-def count_pandas(data: Any) -> Counts:
-    if data.ndim == 1:
-        return np.asarray(data.value_counts(sort=False), dtype=np.int64)
-    return np.asarray(data.groupby(["a", "b"], sort=False).size(), dtype=np.int64)
+def count_pandas(frame: Any) -> Result:
+    *names, _ = frame.columns
+    if len(names) == 1:
+        return (as_int64(frame["a"].value_counts(sort=False)),)
+    return (as_int64(frame.groupby(names, sort=False).size()),)
+
+
+def first_rows_pandas(frame: Any) -> Result:
+    *names, row = frame.columns
+    found = frame.groupby(names, sort=False)[row].agg(["size", "min"])
+    return as_int64(found["size"]), as_int64(found["min"])
 
 
 def prepare_unique(rows: U8Array, threads: int) -> Any:
     return words(rows)[0] if rows.shape[1] <= 8 else rows.view(f"V{rows.shape[1]}").ravel()
 
 
-def count_unique(rows: Any) -> Counts:
-    return np.unique(rows, return_counts=True)[1].astype(np.int64, copy=False)
+def count_unique(rows: Any) -> Result:
+    return (as_int64(np.unique(rows, return_counts=True)[1]),)
+
+
+def first_rows_unique(rows: Any) -> Result:
+    _, first, counts = np.unique(rows, return_index=True, return_counts=True)
+    return as_int64(counts), as_int64(first)
+
+
+def as_int64(column: Any) -> npt.NDArray[np.int64]:
+    return np.asarray(column, dtype=np.int64)
 
 
 COUNTERS = {
-    "tensorstate": Counter(prepare_tensorstate, count_tensorstate, 64),
-    "duckdb": Counter(prepare_duckdb, count_duckdb, 64),
-    "polars": Counter(prepare_polars, count_polars, 64),
-    "pyarrow": Counter(prepare_pyarrow, count_pyarrow),
-    "pandas": Counter(prepare_pandas, count_pandas),
-    "numpy": Counter(prepare_unique, count_unique),
-    "numpy without AVX-512": Counter(prepare_unique, count_unique, 1, WITHOUT_AVX512),
+    JOBS[0]: {
+        "tensorstate": Counter(prepare_tensorstate, count_tensorstate, 64),
+        "duckdb": Counter(prepare_duckdb, count_duckdb, 64),
+        "polars": Counter(prepare_polars, count_polars, 64),
+        "pyarrow": Counter(prepare_pyarrow, count_pyarrow),
+        "pandas": Counter(prepare_pandas, count_pandas),
+        "numpy": Counter(prepare_unique, count_unique),
+        "numpy without AVX-512": Counter(prepare_unique, count_unique, 1, WITHOUT_AVX512),
+    },
+    JOBS[1]: {
+        "tensorstate": Counter(prepare_tensorstate, count_tensorstate, 64),
+        "duckdb": Counter(prepare_duckdb, first_rows_duckdb, 64),
+        "polars": Counter(prepare_polars, first_rows_polars, 64),
+        "pyarrow": Counter(prepare_pyarrow, first_rows_pyarrow, 64),
+        "pandas": Counter(prepare_pandas, first_rows_pandas),
+        "numpy": Counter(prepare_unique, first_rows_unique),
+        "numpy without AVX-512": Counter(prepare_unique, first_rows_unique, 1, WITHOUT_AVX512),
+    },
 }
+"""By job: what a run ends with."""
 
 
-def cell(name: str, kind: str, width: int, rows: int, threads: int, repeats: int) -> dict[str, Any]:
+def fingerprint(job: str, result: Result) -> str:
+    """Return a text that is the same for equal results, in whatever order."""
+    counts, *first_rows = result
+    if job == JOBS[0]:
+        parts = np.unique(counts, return_counts=True)
+    else:
+        order = np.argsort(first_rows[0])
+        parts = (first_rows[0][order], counts[order])
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]
+
+
+def cell(
+    job: str, name: str, kind: str, width: int, rows: int, threads: int, repeats: int
+) -> dict[str, Any]:
     """Measure one counter on one input, in this process."""
-    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
-    counter = COUNTERS[name]
+    pin(threads)
+    counter = COUNTERS[job][name]
     states = make_rows(kind, width, rows)
     read = min(measure(lambda: int(np.max(states.view(np.uint8))), 3)[0])
     prepared = counter.prepare(states, threads)
-    seconds, peak, counts = measure(lambda: counter.count(prepared), repeats)
-    spectrum = np.unique(counts, return_counts=True)
+    seconds, peak, result = measure(lambda: counter.count(prepared), repeats)
     return {
+        "job": job,
         "counter": name,
         "kind": kind,
         "width": width,
@@ -237,34 +298,30 @@ def cell(name: str, kind: str, width: int, rows: int, threads: int, repeats: int
         "ns_per_row": statistics.median(seconds) / rows * 1e9,
         "peak_bytes": peak,
         "read_seconds": read,
-        "distinct": len(counts),
-        "spectrum": hashlib.sha256(b"".join(part.tobytes() for part in spectrum)).hexdigest()[:16],
+        "distinct": len(result[0]),
+        "fingerprint": fingerprint(job, result),
     }
 
 
-def cell_in_process(name: str, *what: object) -> dict[str, Any]:
+def cell_in_process(job: str, name: str, *what: object) -> dict[str, Any]:
     """Measure one counter on one input, in a process of its own."""
-    threads = str(what[3])
-    environment = {**os.environ, "POLARS_MAX_THREADS": threads, **COUNTERS[name].environment}
-    command = [sys.executable, "-m", "benchmarks.counting", "--cell", name, *map(str, what)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        error = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
-        return {"counter": name, "error": error}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    environment = {"POLARS_MAX_THREADS": str(what[3]), **COUNTERS[job][name].environment}
+    try:
+        return in_own_process("benchmarks.counting", job, name, *what, environment=environment)
+    except RuntimeError as error:
+        return {"counter": name, "error": str(error)}
 
 
 def compare(kind: str, width: int, rows: int, threads: int, options: argparse.Namespace) -> Any:
     """Measure all counters on one input."""
     found = []
     for name in options.counters:
-        if COUNTERS[name].threads >= threads:
+        if COUNTERS[options.job][name].threads >= threads:
             what = (kind, width, rows, threads, options.repeats)
-            found.append(cell_in_process(name, *what))
+            found.append(cell_in_process(options.job, name, *what))
             print(f"{name} {kind} W={width} threads={threads}: done", file=sys.stderr)
-    spectra = {result["spectrum"] for result in found if "spectrum" in result}
-    if len(spectra) > 1:
+    answers = {result["fingerprint"] for result in found if "fingerprint" in result}
+    if len(answers) > 1:
         raise SystemExit(f"the counters do not agree on {kind} rows of {width} bytes: {found}")
     return found
 
@@ -293,16 +350,9 @@ def table(results: list[dict[str, Any]], names: list[str]) -> str:
     return markdown(header, lines)
 
 
-def versions(names: list[str]) -> str:
+def versions_of(counters: list[str]) -> str:
     """Return the versions of what was compared."""
-    packages = dict.fromkeys(["numpy", "numba", "dask", *(name.split()[0] for name in names)])
-    known = []
-    for package in packages:
-        try:
-            known.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(known)
+    return versions(["numpy", "numba", "dask", *(name.split()[0] for name in counters)])
 
 
 def is_amd() -> bool:
@@ -318,16 +368,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rows", type=int, help="instead of the usual number")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--counters", nargs="+", choices=COUNTERS)
+    parser.add_argument("--counters", nargs="+", choices=COUNTERS[JOBS[0]])
+    parser.add_argument(
+        "--first-rows",
+        dest="job",
+        action="store_const",
+        const=JOBS[1],
+        default=JOBS[0],
+        help="let every counter tell the first row of each state, as ours always does",
+    )
     parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--cell", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--cell", nargs=7, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
-        name, kind, *numbers = options.cell
-        print(json.dumps(cell(name, kind, *map(int, numbers))))
+        job, name, kind, *numbers = options.cell
+        print(json.dumps(cell(job, name, kind, *map(int, numbers))))
         return
     if not options.counters:
-        options.counters = [name for name in COUNTERS if is_amd() or "AVX" not in name]
+        names = COUNTERS[options.job]
+        options.counters = [name for name in names if is_amd() or "AVX" not in name]
     results = [
         result
         for width in options.widths
@@ -335,14 +394,22 @@ def main() -> None:
         for threads in options.threads
         for result in compare(kind, width, options.rows or ROWS[width], threads, options)
     ]
-    print(f"Nanoseconds a row, median of {options.repeats} (peak memory beyond the input, MiB).\n")
+    ours = "" if options.job == JOBS[1] else "; tensorstate: and first rows"
+    print(
+        f"Nanoseconds a row from rows to {options.job}{ours}, median of {options.repeats} "
+        "(peak memory beyond the input, MiB).\n"
+    )
     print(table(results, options.counters))
-    print(f"\n{machine()}; {versions(options.counters)}.")
+    print(f"\n{machine()}; {versions_of(options.counters)}.")
     for result in results:
         if "error" in result:
             print(f"\n{result['counter']} failed: {result['error']}")
     if options.json:
-        facts = {"machine": machine(), "versions": versions(options.counters)}
+        facts = {
+            "job": options.job,
+            "machine": machine(),
+            "versions": versions_of(options.counters),
+        }
         with open(options.json, "w") as file:
             json.dump({**facts, "results": results}, file, indent=1)
 

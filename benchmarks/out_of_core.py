@@ -4,31 +4,39 @@
 
 The states are 16 bytes wide, random, and all distinct. Both read the same rows from disk, with
 the page cache warm: we from an uncompressed Zarr array and from a NumPy file that is mapped,
-DuckDB from uncompressed Parquet. Each figure comes from a process of its own, limited to the
-same number of processor cores; both stop at the number of distinct states and the largest count,
-with the result in files or in memory as they choose. Peak memory is that of the whole process,
-beyond what it held before it began.
+DuckDB from uncompressed Parquet. Each figure is the median of processes of their own, which take
+turns and are limited to the same number of processor cores. Peak memory is the highest of any,
+of the whole process beyond what it held before it began.
+
+They do not end with the same. Ours ends with a histogram: keys, counts and first rows of all
+states, in files if they are more than a quarter of the limit; its spectrum is then made, and the
+files are removed, which is timed too. DuckDB's query has no first rows, and ends with two
+numbers, how many states there are and the largest count: its groups are not kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import shutil
-import subprocess
-import sys
+import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from dask.utils import parse_bytes
 
-from benchmarks._measure import machine, markdown, measure
+from benchmarks._measure import (
+    in_own_process,
+    machine,
+    markdown,
+    measure,
+    pin,
+    take_turns,
+    versions,
+)
+from benchmarks.counting import prepare_tensorstate
 
 WIDTH = 16
 BATCH = 1 << 20
@@ -80,28 +88,17 @@ def count_ours(states: Any, limit: int, folder: Path) -> tuple[int, int]:
     return histogram.distinct, int(histogram.spectrum()[0][-1])
 
 
-def prepare_ours(states: Any, threads: int) -> None:
-    import dask
-
-    from tensorstate.counting import count_states
-
-    dask.config.set(scheduler="threads", num_workers=threads)
-    # Load the compiled kernels, as DuckDB has its own loaded.
-    rows: npt.NDArray[np.uint8] = np.asarray(states[:300_000])
-    count_states(rows)
-
-
 def from_zarr(folder: Path, threads: int, limit: int) -> Callable[[], tuple[int, int]]:
     import zarr
 
     states = zarr.open_array(folder / "rows.zarr", mode="r")
-    prepare_ours(states, threads)
+    prepare_tensorstate(states, threads)
     return lambda: count_ours(states, limit, folder)
 
 
 def from_npy(folder: Path, threads: int, limit: int) -> Callable[[], tuple[int, int]]:
     states = np.load(folder / "rows.npy", mmap_mode="r")
-    prepare_ours(states, threads)
+    prepare_tensorstate(states, threads)
     return lambda: count_ours(states, limit, folder)
 
 
@@ -133,29 +130,21 @@ NAMES = {
 
 def cell(name: str, folder: str, threads: int, limit: int) -> dict[str, Any]:
     """Measure one counter, in this process."""
-    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
+    pin(threads)
     count = COUNTERS[name](Path(folder), threads, limit)
     (seconds,), peak, result = measure(count, 1)
     return {"counter": name, "seconds": seconds, "peak_bytes": peak, "result": list(result)}
 
 
-def cell_in_process(name: str, *what: object) -> dict[str, Any]:
-    """Measure one counter, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.out_of_core", "--cell", name, *map(str, what)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{name} ended with {done.returncode}:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def table(results: dict[str, list[dict[str, Any]]], rows: int, limit: int) -> str:
     """Return all results as Markdown: a row for each counter."""
-    best = {name: min(cells, key=lambda cell: cell["seconds"]) for name, cells in results.items()}
+    times = {
+        name: statistics.median(cell["seconds"] for cell in cells)
+        for name, cells in results.items()
+    }
     lines = []
-    for name, found in best.items():
-        seconds = found["seconds"]
-        ratio = f"{best['duckdb']['seconds'] / seconds:.1f}x" if "duckdb" in best else ""
+    for name, seconds in times.items():
+        ratio = f"{times['duckdb'] / seconds:.1f}x" if "duckdb" in times else ""
         peak = max(cell["peak_bytes"] for cell in results[name])
         lines.append(
             [
@@ -177,7 +166,7 @@ def main() -> None:
     parser.add_argument("--rows", type=float, default=20e6, help="20e6 by default")
     parser.add_argument("--limit", default="256 MiB", help="of memory; 256 MiB by default")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="the best counts")
+    parser.add_argument("--repeats", type=int, default=3, help="the median counts")
     parser.add_argument("--counters", nargs="+", default=list(COUNTERS), choices=COUNTERS)
     parser.add_argument("--folder", help="for rows and spill files; temporary by default")
     parser.add_argument("--json", help="file for the figures")
@@ -188,29 +177,26 @@ def main() -> None:
         print(json.dumps(cell(name, folder, int(threads), int(limit))))
         return
     rows, limit = int(options.rows), parse_bytes(options.limit)
-    below = tempfile.mkdtemp(prefix="out-of-core-", dir=options.folder)
-    try:
+    with tempfile.TemporaryDirectory(prefix="out-of-core-", dir=options.folder) as below:
         make_rows(Path(below), rows, options.counters)
-        results: dict[str, list[dict[str, Any]]] = {name: [] for name in options.counters}
-        for _ in range(options.repeats):
-            for name in options.counters:
-                results[name].append(cell_in_process(name, below, options.threads, limit))
-                print(f"{name}: {results[name][-1]['seconds']:.1f} s", file=sys.stderr)
-    finally:
-        shutil.rmtree(below, ignore_errors=True)
+        what = (below, options.threads, limit)
+        results = take_turns(
+            options.counters,
+            options.repeats,
+            lambda name: in_own_process("benchmarks.out_of_core", name, *what),
+        )
     answers = {tuple(cell["result"]) for cells in results.values() for cell in cells}
     if answers != {(rows, 1)}:
         raise SystemExit(f"the counters do not agree on {rows} distinct states: {answers}")
     print(
         f"{rows / 1e6:g} million distinct states of {WIDTH} bytes under {options.limit}, "
-        f"{options.threads} threads; the best of {options.repeats}.\n"
+        f"{options.threads} threads; the median of {options.repeats}.\n"
     )
     print(table(results, rows, limit))
-    packages = ["numpy", "numba", "dask", "zarr", *(["duckdb"] if "duckdb" in results else [])]
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    print(f"\n{machine()}; {versions}.")
+    compared = versions(["numpy", "numba", "dask", "zarr", *(results.keys() & {"duckdb"})])
+    print(f"\n{machine()}; {compared}.")
     if options.json:
-        facts = {"machine": machine(), "versions": versions, "rows": rows, "limit": limit}
+        facts = {"machine": machine(), "versions": compared, "rows": rows, "limit": limit}
         Path(options.json).write_text(json.dumps({**facts, "results": results}, indent=1))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from tensorstate.counting import blocks, plan
@@ -23,6 +25,12 @@ def files(folder):
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def resident(field):
+    """Return what this process has in memory (VmRSS), or had at most (VmHWM), in bytes."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
 class Reader:

@@ -15,13 +15,13 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
-from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensorstate.counting import StateHistogram, count_states, plan_count
 from tensorstate.counting.files import LocalWriter
 from tensorstate.counting.keys import mixed_hash
+from tests.clusters import local_cluster
 from tests.counting.limits import Reader, files, make_tiny
 from tests.strategies import (
     STRUCTURES,
@@ -275,17 +275,7 @@ class Deadly(Reader):
 
 def test_a_killed_worker_changes_nothing(rows, tmp_path, tiny):
     mark = tmp_path / "mark"
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            memory_limit="2 GiB",
-        ) as cluster,
-        Client(cluster),
-    ):
+    with local_cluster(memory_limit="2 GiB"):
         plan = plan_count(rows)
         assert not plan.spills
         assert plan.memory_limit == int(0.6 * 2**31)
@@ -304,13 +294,9 @@ def test_a_killed_worker_changes_nothing(rows, tmp_path, tiny):
 
 MEASURED = """
 import sys
-from pathlib import Path
 import dask, zarr
 from tensorstate.counting import count_states, plan_count
-
-def resident(field):
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
+from tests.counting.limits import resident
 
 path, limit, result = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 states = zarr.open_array(path, mode="r")

@@ -2,20 +2,16 @@
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
 
 from tensorstate.capture import StateRecorder
 from tensorstate.storage import DamagedChunkError, LayerInfo, RunWriter, open_run
+from tests.clusters import local_cluster
 from tests.strategies import as_dict, count_by_hand
 
 
 @pytest.fixture(scope="module", autouse=True)
 def client():
-    options = {"processes": True, "host": "127.0.0.1", "dashboard_address": None}
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0, **options) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster() as client:
         yield client
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from tensorstate.capture import StateRecorder
+from tensorstate.counting import count_states
 from tensorstate.storage import LayerInfo, RunWriter, open_run
 from tensorstate.storage import format as store_format
 from tensorstate.storage.part import PartWriter
@@ -142,6 +143,16 @@ def test_labels_and_shuffled_instances_read_each_chunk_once(stored, seed, monkey
     found = layer.histogram(np.flatnonzero(of_first), by=labels)
     assert list(found) == [4]
     assert as_dict(found[4], rows) == by_hand(rows, 3, np.flatnonzero(of_first))
+
+
+def test_counting_raw_states_reads_each_chunk_once(stored, monkeypatch):
+    monkeypatch.setattr("tensorstate.counting.sources.BLOCK_ROWS", 170)
+    store, rows = stored
+    states = open_run(store)["layer"].raw_states
+    assert states.chunks == (50, 9)
+    store.chunks()
+    assert as_dict(count_states(states), rows) == count_by_hand(rows)
+    assert len(store.chunks()) == 24
 
 
 def test_an_instance_that_is_chosen_very_often(stored, monkeypatch):

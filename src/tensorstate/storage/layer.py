@@ -17,9 +17,10 @@ from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_sp
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.increments import Coverage, count_parts, coverage_of, is_covered_by
+from tensorstate.storage.labels import Label, count_by_label, label_codes
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import RawStates, instance_numbers
-from tensorstate.storage.selection import Label, count_by_label, count_instances, label_codes
+from tensorstate.storage.selection import count_instances
 
 __all__ = ["LayerStates", "StoredLayer"]
 
@@ -152,7 +153,12 @@ class LayerStates:
 
     @overload
     def histogram(
-        self, instances: ArrayLike | None = None, *, by: ArrayLike
+        self,
+        instances: ArrayLike | None = None,
+        *,
+        by: ArrayLike,
+        memory_limit: MemoryLimit = None,
+        spill: str | PathLike[str] | None = None,
     ) -> dict[Label, StateHistogram]: ...
 
     def histogram(
@@ -176,7 +182,10 @@ class LayerStates:
             chunks that hold these instances are read.
         by : array_like of int, str or bool, shape (instance_count,), optional
             A label for every instance of the layer; the states of each label are counted by
-            themselves, in one pass over the rows, and in memory.
+            themselves. That is done in one pass over the rows and in memory if it fits the
+            limit, even if no state comes twice. If not, labels are counted one after the other,
+            each like a selection of its instances, within what the limit leaves beside the
+            results so far: chunks that hold several labels are then read for each of them.
         memory_limit, spill : optional
             What counting may take and where it spills, as for `count_states`.
 
@@ -189,8 +198,8 @@ class LayerStates:
         Raises
         ------
         ValueError
-            If no states were recorded, the labels are not one for each instance, the limit is too
-            small, or there is one for counting by label.
+            If no states were recorded, the labels are not one for each instance, or the limit is
+            too small: for one label, or for the results of all of them.
         IndexError
             If an instance is not there, or a mask has another length.
         TypeError
@@ -210,17 +219,12 @@ class LayerStates:
         """
         self._check_any_states()
         parts = self._parts()
-        limits = {"memory_limit": memory_limit, "spill": spill}
+        limits: dict[str, Any] = {"memory_limit": memory_limit, "spill": spill}
         if by is not None:
-            if memory_limit is not None or spill is not None:
-                raise ValueError(
-                    "counting by label is done in memory, without a limit: leave memory_limit and "
-                    "spill out, or count the instances of one label at a time"
-                )
             labels, codes = label_codes(by, self.instance_count)
             every = np.arange(len(codes)) if instances is None else instances
             numbers = instance_numbers(every, len(codes))
-            return count_by_label(parts, numbers, self.positions, labels, codes)
+            return count_by_label(parts, numbers, self.positions, labels, codes, **limits)
         if instances is not None:
             numbers = instance_numbers(instances, self.instance_count)
             return count_instances(parts, numbers, self.positions, **limits)

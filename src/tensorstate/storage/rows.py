@@ -36,6 +36,11 @@ class RawStates:
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         self.shape = (int(self._starts[-1]), width)
 
+    @property
+    def chunks(self) -> tuple[int, int]:
+        """Rows and bytes of a chunk, the largest if parts differ: what is best read together."""
+        return max((part.chunks[0] for part in self._parts), default=1), self.shape[1]
+
     def __len__(self) -> int:
         return self.shape[0]
 
