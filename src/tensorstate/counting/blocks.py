@@ -183,8 +183,8 @@ class Scratch:
 def table_bytes(bits: int, words: int) -> int:
     """Return the most memory that a table of ``2**bits`` slots takes, from growth to unloading."""
     # While it grows there is one of half its size too, and when it is unloaded, as its slots
-    # are half taken at most, entries of a half of the size of a slot, or less.
-    return (1 << bits) * 24 * words
+    # are half taken at most, entries of less than a half of its size; and four bytes a slot.
+    return (1 << bits) * (24 * words + 4)
 
 
 class Addresses:
@@ -264,17 +264,21 @@ class Table:
     def _grow(self, rows: int) -> None:
         self._distinct_before, self._rows_before = self._distinct, rows
         self._bits = self._next_bits()
-        smaller = self._table
+        smaller, slots = self._table, self._taken()
         self._renew()
-        kernels.move(empty_keys(0, self._words), smaller, self._table, self._bits)
+        kernels.move(empty_keys(0, self._words), smaller, slots, self._table, self._bits)
+
+    def _taken(self) -> npt.NDArray[np.uint32]:
+        slots = np.empty(self._distinct + 1, np.uint32)
+        kernels.find_taken(empty_keys(0, self._words), self._table, slots)
+        return slots
 
     def piece(self, bits: int, first_row: int) -> Piece:
         """Return what was counted, by partition; `first_row` is to be added to its rows."""
         keys = empty_keys(self._distinct, self._words)
         counts, rows = (np.empty(self._distinct, np.uint32) for _ in range(2))
         starts = np.empty((1 << bits) + 1, np.int64)
-        kernels.count_taken(keys, self._table, bits, starts)
-        kernels.unload(keys, counts, rows, self._table, bits, starts[:-1].copy())
+        kernels.unload(keys, counts, rows, self._table, self._taken(), bits, starts)
         return Piece(keys, counts, rows, starts[None], np.array([first_row]))
 
 

@@ -101,52 +101,45 @@ def insert(keys: Any, table: Any, bits: int, distinct: int, first_row: int) -> A
 
 
 @kernel
-def move(keys: Any, table: Any, larger: Any, bits: int) -> None:
-    """Copy the taken slots of a table to an empty one of ``2**bits`` slots.
-
-    `keys` only tells whether they have one word (1-d) or two (2-d).
-    """
-    info = keys.ndim
-    mask = (_ONE << np.uint64(bits)) - _ONE
-    shift = np.uint64(64 - bits)
-    for i in range(np.uint64(len(table))):
-        seen = table[i, info]
-        if seen != _FREE:
-            slot = hash_in_slot(keys, table, i) >> shift
-            while larger[slot, info] != _FREE:
-                slot = (slot + _ONE) & mask
-            for word in range(2 * info):
-                larger[slot, word] = table[i, word]
-
-
-@kernel
-def count_taken(keys: Any, table: Any, bits: int, starts: Any) -> None:
-    """Find where the partitions start when the taken slots of a table are laid end to end.
+def find_taken(keys: Any, table: Any, slots: Any) -> None:
+    """List the taken slots of a table.
 
     Parameters
     ----------
     keys : 1-d or 2-d uint64
         Only tells whether keys have one word or two.
-    table : (slots, 2) or (slots, 4) uint64
+    table : (2**b, 2) or (2**b, 4) uint64
         As `insert` left it.
-    bits : int
-        There are ``2**bits`` partitions.
-    starts : (2**bits + 1,) int64
-        Filled; the last is the number of taken slots.
+    slots : (distinct + 1,) uint32
+        Filled with their numbers, ascending, and one that means nothing.
     """
     info = keys.ndim
-    shift = np.uint64(63 - bits)
-    starts[:] = 0
+    found = np.uint64(0)
     for i in range(np.uint64(len(table))):
-        if table[i, info] != _FREE:
-            number = (hash_in_slot(keys, table, i) >> _ONE) >> shift
-            starts[number + _ONE] += 1
-    for p in range(_ONE, np.uint64(len(starts))):
-        starts[p] += starts[p - _ONE]
+        # No branch: which slots are taken cannot be foretold.
+        slots[found] = np.uint32(i)
+        found += np.uint64(table[i, info] != _FREE)
 
 
 @kernel
-def unload(keys: Any, counts: Any, rows: Any, table: Any, bits: int, places: Any) -> None:
+def move(keys: Any, table: Any, slots: Any, larger: Any, bits: int) -> None:
+    """Copy the taken slots of a table, as `find_taken` lists them, to one of ``2**bits`` slots."""
+    info = keys.ndim
+    mask = (_ONE << np.uint64(bits)) - _ONE
+    shift = np.uint64(64 - bits)
+    for i in range(np.uint64(len(slots) - 1)):
+        old = np.uint64(slots[i])
+        slot = hash_in_slot(keys, table, old) >> shift
+        while larger[slot, info] != _FREE:
+            slot = (slot + _ONE) & mask
+        for word in range(2 * info):
+            larger[slot, word] = table[old, word]
+
+
+@kernel
+def unload(
+    keys: Any, counts: Any, rows: Any, table: Any, slots: Any, bits: int, starts: Any
+) -> None:
     """Write the taken slots of a table to dense arrays, partition by partition.
 
     Parameters
@@ -155,22 +148,32 @@ def unload(keys: Any, counts: Any, rows: Any, table: Any, bits: int, places: Any
         Filled, as are `counts` and `rows`.
     counts, rows : (distinct,) uint32
         How often, and in which row first.
-    table, bits
-        As for `count_taken`.
-    places : (2**bits,) int64
-        Where each partition starts; changed to where it ends.
+    table, slots
+        The table, and what `find_taken` lists of it.
+    bits : int
+        There are ``2**bits`` partitions.
+    starts : (2**bits + 1,) int64
+        Filled: where each partition starts; the last is the number of taken slots.
     """
     info = keys.ndim
+    # Two shifts: one of 64 bits, for a single partition, is undefined.
     shift = np.uint64(63 - bits)
-    for i in range(np.uint64(len(table))):
-        seen = table[i, info]
-        if seen != _FREE:
-            number = (hash_in_slot(keys, table, i) >> _ONE) >> shift
-            place = np.uint64(places[number])
-            places[number] = np.int64(place + _ONE)
-            copy_key(table, i, keys, place)
-            counts[place] = np.uint32(seen & _COUNT_MASK)
-            rows[place] = np.uint32(seen >> _ROW_SHIFT)
+    starts[:] = 0
+    for i in range(np.uint64(len(slots) - 1)):
+        number = (hash_in_slot(keys, table, np.uint64(slots[i])) >> _ONE) >> shift
+        starts[number + _ONE] += 1
+    for p in range(_ONE, np.uint64(len(starts))):
+        starts[p] += starts[p - _ONE]
+    places = starts[:-1].copy()
+    for i in range(np.uint64(len(slots) - 1)):
+        slot = np.uint64(slots[i])
+        number = (hash_in_slot(keys, table, slot) >> _ONE) >> shift
+        place = np.uint64(places[number])
+        places[number] = np.int64(place + _ONE)
+        copy_key(table, slot, keys, place)
+        seen = table[slot, info]
+        counts[place] = np.uint32(seen & _COUNT_MASK)
+        rows[place] = np.uint32(seen >> _ROW_SHIFT)
 
 
 @kernel
