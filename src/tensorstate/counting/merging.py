@@ -73,10 +73,7 @@ class SpillJob:
 
     def open(self, chosen: range) -> list[SpillFile]:
         """Open all spill files, to read a range of partitions."""
-        return [
-            SpillFile.open(self.directory, name, self.words, 1 << self.bits, chosen)
-            for name in self.names
-        ]
+        return SpillFile.open(self.directory, self.names, self.words, 1 << self.bits, chosen)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -270,28 +270,45 @@ class SpillFile:
 
     @classmethod
     def open(
-        cls, directory: SpillDirectory, name: str, words: int, partitions: int, chosen: range
-    ) -> SpillFile:
-        """Read the end of a file, to read a range of its partitions.
+        cls,
+        directory: SpillDirectory,
+        names: Sequence[str],
+        words: int,
+        partitions: int,
+        chosen: range,
+    ) -> list[SpillFile]:
+        """Read the beginnings of files, to read a range of their partitions.
 
         Parameters
         ----------
-        directory, name
-            Where it is.
+        directory, names
+            Where they are.
         words : int
             Words of a key.
         partitions : int
-            How many partitions the file has.
+            How many partitions the files have.
         chosen : range
             Which of them are of interest.
         """
-        facts = np.empty((MOST_PIECES, 3), np.int64)
-        directory.read(name, 0, facts.reshape(-1).view(np.uint8))
-        starts = np.empty((MOST_PIECES, len(chosen) + 1), np.int64)
-        for number, row in enumerate(starts):
-            place = BLOCK + 8 * (number * (partitions + 1) + chosen.start)
-            directory.read(name, place, row.view(np.uint8))
-        return cls(name, words, partitions, chosen.start, starts, facts)
+        places = [(0, 3 * MOST_PIECES)]
+        for piece in range(MOST_PIECES):
+            place = BLOCK + 8 * (piece * (partitions + 1) + chosen.start)
+            places.append((place, len(chosen) + 1))
+        requests = [
+            Request(name, place, 8 * numbers, blocks(place % BLOCK + 8 * numbers))
+            for name in names
+            for place, numbers in places
+        ]
+        directory.read_all(requests)
+        files = []
+        for number, name in enumerate(names):
+            first = number * len(places)
+            facts, *starts = (
+                request.content.view(np.int64) for request in requests[first : first + len(places)]
+            )
+            facts = facts.reshape(MOST_PIECES, 3)
+            files.append(cls(name, words, partitions, chosen.start, np.array(starts), facts))
+        return files
 
     def sizes(self) -> tuple[I64Array, I64Array]:
         """Return how many bytes, and how many keys, the file has of each partition."""
