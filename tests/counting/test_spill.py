@@ -256,6 +256,20 @@ def test_no_files_are_left_after_ctrl_c(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_next_count_removes_what_a_killed_one_left(tmp_path, tiny):
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "half done\n"
+        process.kill()
+    (left,) = tmp_path.iterdir()
+    rows = np.random.default_rng(0).integers(0, 256, (3000, 12), dtype=np.uint8)
+    found = count_states(rows, memory_limit=20_000, spill=tmp_path)
+    assert found.distinct == 3000
+    assert found.is_stored
+    assert not left.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 class Deadly(Reader):
     """Kills the process that reads it, once, in the middle."""
 

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,11 +31,13 @@ import numpy.typing as npt
 from tensorstate.counting.blocks import I64Array, Piece, Scratch
 from tensorstate.counting.files import BLOCK, LocalWriter, Request, blocks, read_local
 from tensorstate.counting.keys import U8Array
+from tensorstate.counting.owners import make_owned, remove_abandoned, remove_owned
 
 __all__ = ["SpillDirectory", "SpillFile", "Write", "write_pieces"]
 
 Write: TypeAlias = Callable[[npt.NDArray[Any]], None]
 
+PREFIX = "tensorstate-spill-"
 MOST_PIECES = 2
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -62,6 +62,8 @@ class SpillDirectory:
     def create(cls, below: str) -> SpillDirectory:
         """Make a fresh directory that only this user can read.
 
+        What processes that were killed left in the same place is removed.
+
         Parameters
         ----------
         below : str
@@ -80,15 +82,17 @@ class SpillDirectory:
             below = below.removeprefix("file://")
         if "://" not in below:
             try:
-                Path(below).mkdir(parents=True, exist_ok=True)
-                return cls(tempfile.mkdtemp(prefix="tensorstate-", dir=Path(below).resolve()), True)
+                folder = Path(below).resolve()
+                folder.mkdir(parents=True, exist_ok=True)
+                remove_abandoned(folder, PREFIX)
+                return cls(make_owned(folder, PREFIX), True)
             except OSError as error:
                 raise OSError(
                     error.errno,
                     f"{below} cannot hold spill files ({error.strerror}): "
                     "pass spill, a directory that can be written",
                 ) from error
-        directory = cls(f"{below.rstrip('/')}/tensorstate-{uuid.uuid4().hex}", False)
+        directory = cls(f"{below.rstrip('/')}/{PREFIX}{uuid.uuid4().hex}", False)
         files, root = directory._files()
         files.makedirs(root, exist_ok=True)
         return directory
@@ -194,11 +198,7 @@ class SpillDirectory:
     def remove(self) -> None:
         """Remove the directory; tasks that are still running fail when they next write."""
         if self.is_local:
-            gone = f"{self.path}-removed"
-            with contextlib.suppress(OSError):
-                # Nothing can be created below a name that is gone: what is there stays all.
-                Path(self.path).rename(gone)
-                shutil.rmtree(gone, ignore_errors=True)
+            remove_owned(self.path)
             return
         files, root = self._files()
         with contextlib.suppress(FileNotFoundError):
