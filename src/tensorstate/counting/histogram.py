@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
@@ -18,25 +17,28 @@ from tensorstate.counting.blocks import (
     Counted,
     I64Array,
     canonical_order,
-    empty_room,
     merged,
-    part_of,
     partition,
     partition_bits,
 )
-from tensorstate.counting.keys import (
-    WIDEST_EXACT,
-    U8Array,
-    U64Array,
-    key_words,
-    words_per_key,
+from tensorstate.counting.decoding import Fetch, packed_states
+from tensorstate.counting.keys import U8Array, U64Array, words_per_key
+from tensorstate.counting.walk import (
+    Part,
+    are_outside,
+    check_shapes,
+    chunks_of,
+    dask_arrays,
+    distinct_of,
+    in_canonical_order,
+    joined,
+    loaded,
+    sum_of_spectra,
+    total_of,
 )
-from tensorstate.counting.parts import OutsidePart
 from tensorstate.metrics import entropy_of_spectrum, spectrum
 
 __all__ = ["StateHistogram"]
-
-Part: TypeAlias = Counted | OutsidePart
 
 
 class StateHistogram:
@@ -118,62 +120,27 @@ class StateHistogram:
     def _set(self, parts: Sequence[Part], width: int) -> None:
         if width < 1:
             raise ValueError(f"packed states have at least one byte, not {width}")
-        words = words_per_key(width)
         for part in parts:
-            if isinstance(part, OutsidePart):
-                continue
-            keys, counts, first_rows = part
-            shape = (len(counts),) if words == 1 else (len(counts), 2)
-            if keys.shape != shape or counts.ndim != 1 or first_rows.shape != counts.shape:
-                raise ValueError(
-                    f"keys, counts and first rows of states of {width} bytes have the shapes "
-                    f"{shape}, {shape[:1]} and {shape[:1]}, "
-                    f"not {keys.shape}, {counts.shape} and {first_rows.shape}"
-                )
+            check_shapes(part, width)
         self._width = int(width)
         self._parts = list(parts)
 
     def _joined(self) -> Counted:
-        if len(self._parts) == 1 and not self.is_stored:
-            return _load(self._parts[0])
-        words = words_per_key(self._width)
-        joined = empty_room(self.distinct, words)
-        done = 0
-        for part in map(_load, self._parts):
-            for target, values in zip(joined, part, strict=True):
-                target[done : done + len(values)] = values
-            done += len(part[1])
         if not self.is_stored:
-            self._parts = [joined]
-        return joined
+            self._parts = [joined(self._parts, words_per_key(self._width))]
+        return joined(self._parts, words_per_key(self._width))
 
     def _canonical_chunks(self, length: int) -> Iterator[Counted]:
         """Yield the entries in canonical order, `length` at a time; the rest comes last."""
-        held = empty_room(0, words_per_key(self._width))
-        for part in self.sorted()._parts:
-            whole = _load(part)
-            taken = min((length - len(held[1])) % length, len(whole[1]))
-            held = _concatenated([held, part_of(whole, 0, taken)])
-            if len(held[1]) == length:
-                yield held
-                held = part_of(held, 0, 0)
-            stop = taken + (len(whole[1]) - taken) // length * length
-            for start in range(taken, stop, length):
-                yield part_of(whole, start, start + length)
-            if stop < len(whole[1]):
-                # Copies, so that the part can go before the next one comes.
-                held = _concatenated([part_of(whole, stop, len(whole[1]))])
-            del whole
-        if len(held[1]):
-            yield held
-
-    def _outside(self) -> list[OutsidePart]:
-        return [part for part in self._parts if isinstance(part, OutsidePart)]
+        parts = self._parts if self.is_stored else [self._joined()]
+        if self._in_order:
+            return chunks_of(map(loaded, parts), length)
+        return chunks_of(in_canonical_order(parts, length), length)
 
     @property
     def is_stored(self) -> bool:
         """Whether the entries are in files, because they are larger than memory."""
-        return any(isinstance(part, OutsidePart) for part in self._parts)
+        return are_outside(self._parts)
 
     def to_dask(self) -> tuple[Any, Any, Any]:
         """Return keys, counts and first rows as Dask arrays, a chunk for each part.
@@ -191,25 +158,10 @@ class StateHistogram:
         >>> int(counts.max().compute())
         2
         """
-        if not self.is_stored:
-            arrays = self._joined()
-            return tuple(da.from_array(_read_only(array)) for array in arrays)
-        parts = self._outside()
-        return tuple(
-            da.concatenate(
-                [
-                    da.from_delayed(
-                        dask.delayed(_column, pure=True)(part, column),
-                        (part.distinct, *shape),
-                        dtype=dtype,
-                    )
-                    for part in parts
-                ]
-            )
-            for column, (shape, dtype) in enumerate(
-                [((2,) if parts[0].words == 2 else (), np.uint64), ((), np.int64), ((), np.int64)]
-            )
-        )
+        if are_outside(self._parts):
+            return dask_arrays(self._parts)
+        keys, counts, rows = (da.from_array(_read_only(array)) for array in self._joined())
+        return keys, counts, rows
 
     @property
     def keys(self) -> U64Array:
@@ -234,15 +186,12 @@ class StateHistogram:
     @property
     def distinct(self) -> int:
         """How many different states were seen."""
-        return sum(p.distinct if isinstance(p, OutsidePart) else len(p[1]) for p in self._parts)
+        return distinct_of(self._parts)
 
     @property
     def total(self) -> int:
         """How many states were counted."""
-        return sum(
-            part.total if isinstance(part, OutsidePart) else int(part[1].sum())
-            for part in self._parts
-        )
+        return total_of(self._parts)
 
     def __repr__(self) -> str:
         size = "1 byte" if self._width == 1 else f"{self._width} bytes"
@@ -278,9 +227,8 @@ class StateHistogram:
         """
         if self._in_order:
             return self
-        if self.is_stored:
-            # Parts are ranges of the mixed hash, and follow each other.
-            stored = [replace(part, is_sorted=True) for part in self._outside()]
+        if are_outside(self._parts):
+            stored = [replace(part, is_sorted=True) for part in self._parts]
             return StateHistogram.from_parts(stored, self._width)
         keys, counts, rows = self._joined()
         order = canonical_order(keys)
@@ -306,16 +254,9 @@ class StateHistogram:
         >>> times_seen.tolist(), number_of_states.tolist()
         ([1, 2], [2, 1])
         """
-        if not self.is_stored:
-            return spectrum(self._joined()[1])
-        times = states = np.empty(0, np.int64)
-        for part in self._outside():
-            more = (part.times_seen, part.number_of_states)
-            times, place = np.unique(np.concatenate([times, more[0]]), return_inverse=True)
-            added = np.zeros(len(times), np.int64)
-            np.add.at(added, place, np.concatenate([states, more[1]]))
-            states = added
-        return times, states
+        if are_outside(self._parts):
+            return sum_of_spectra((p.times_seen, p.number_of_states) for p in self._parts)
+        return spectrum(self._joined()[1])
 
     def entropy(self, alpha: float = 1, estimator: str = "plugin") -> float:
         """Return the Renyi entropy of the states in bits.
@@ -363,7 +304,7 @@ class StateHistogram:
                 "cannot be merged: count rows of one width"
             )
         bits = partition_bits(self.distinct + other.distinct)
-        pieces = [partition(_load(part), bits) for part in (*self._parts, *other._parts)]
+        pieces = [partition(loaded(part), bits) for part in (*self._parts, *other._parts)]
         return StateHistogram.from_parts([merged(pieces)] if pieces else [], self._width)
 
     def with_first_rows(self, first_rows: npt.ArrayLike) -> StateHistogram:
@@ -386,7 +327,7 @@ class StateHistogram:
         keys, counts, _ = self._joined()
         return StateHistogram(keys, counts, first_rows, self._width)
 
-    def packed_states(self, fetch: Callable[[I64Array], npt.ArrayLike] | None = None) -> U8Array:
+    def packed_states(self, fetch: Fetch | None = None) -> U8Array:
         """Return the distinct packed states, aligned with the counts.
 
         Parameters
@@ -416,32 +357,7 @@ class StateHistogram:
         True
         """
         keys, _, first_rows = self._joined()
-        if self._width <= WIDEST_EXACT:
-            words = np.ascontiguousarray(keys, "<u8").reshape(len(keys), words_per_key(self._width))
-            return np.ascontiguousarray(words.view(np.uint8)[:, : self._width])
-        if fetch is None:
-            raise ValueError(
-                f"keys of states of {self._width} bytes are digests: pass fetch, a function "
-                "that returns the rows with given numbers of what was counted"
-            )
-        order = np.argsort(first_rows)
-        found = np.asarray(fetch(first_rows[order]))
-        shape = (len(keys), self._width)
-        if found.dtype != np.uint8 or found.shape != shape:
-            raise ValueError(
-                f"fetch returned {found.dtype} of the shape {found.shape} "
-                f"where uint8 of the shape {shape} was asked for"
-            )
-        wrong = np.flatnonzero((key_words(found) != keys[order]).any(axis=1))
-        if len(wrong):
-            row = first_rows[order[wrong[0]]]
-            raise ValueError(
-                f"row {row} does not hold the state that was counted there: "
-                "fetch must read the same rows"
-            )
-        states = np.empty(shape, np.uint8)
-        states[order] = found
-        return states
+        return packed_states(keys, first_rows, self._width, fetch)
 
     def save(self, store: StoreLike | zarr.Group, path: str = "") -> None:
         """Write the histogram in canonical order to a Zarr group, replacing what is there.
@@ -504,19 +420,6 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _load(part: Part) -> Counted:
-    return part.load() if isinstance(part, OutsidePart) else part
-
-
-def _column(part: OutsidePart, column: int) -> npt.NDArray[Any]:
-    return part.load()[column]
-
-
-def _concatenated(parts: Sequence[Counted]) -> Counted:
-    keys, counts, rows = zip(*parts, strict=True)
-    return np.concatenate(keys), np.concatenate(counts), np.concatenate(rows)
 
 
 def _from_arrays(keys: Any, counts: Any, first_rows: Any, width: int) -> StateHistogram:
