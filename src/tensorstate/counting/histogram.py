@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import StoreLike
 
-from tensorstate.counting import saving
+from tensorstate.counting import loading, saving
 from tensorstate.counting.blocks import (
     Counted,
     I64Array,
@@ -23,6 +23,8 @@ from tensorstate.counting.blocks import (
 )
 from tensorstate.counting.decoding import Fetch, packed_states
 from tensorstate.counting.keys import U8Array, U64Array, words_per_key
+from tensorstate.counting.memory import LOADED_SHARE, MemoryLimit, fits
+from tensorstate.counting.parts import LazyPart, RenumberedPart, Spectrum, renumbered
 from tensorstate.counting.walk import (
     Part,
     are_outside,
@@ -48,9 +50,10 @@ class StateHistogram:
     were chunked or counted; `sorted` gives the canonical order, which does not depend on the
     order of the rows either. A histogram does not change.
 
-    A histogram that is larger than memory stays in files (`is_stored`), which are removed when
-    nothing refers to them any more. `spectrum`, `entropy`, `save`, `sorted`, `==` and `to_dask`
-    then read a part at a time; `keys`, `counts` and `first_rows` read all, at each use.
+    A histogram that is larger than memory stays in files (`is_stored`): in its own, which are
+    removed when nothing refers to them any more, or in those that it was loaded from. `spectrum`,
+    `entropy`, `save`, `sorted`, `==` and `to_dask` then read a part at a time; `keys`, `counts`
+    and `first_rows` read all, at each use.
 
     Parameters
     ----------
@@ -82,6 +85,7 @@ class StateHistogram:
 
     __hash__ = None  # type: ignore[assignment]
     _in_order = False
+    _spectrum: Spectrum | None = None
 
     def __init__(
         self,
@@ -98,16 +102,20 @@ class StateHistogram:
         self._set([entries], width)
 
     @classmethod
-    def from_parts(cls, parts: Sequence[Part], width: int) -> StateHistogram:
+    def from_parts(
+        cls, parts: Sequence[Part], width: int, *, in_order: bool = False
+    ) -> StateHistogram:
         """Make a histogram of parts that have no key in common.
 
         Parameters
         ----------
-        parts : sequence of (keys, counts, first rows), or of OutsidePart
+        parts : sequence of (keys, counts, first rows), or of LazyPart
             Arrays as the constructor takes them, joined when they are first asked for; or all
-            in files, in the order of their partitions.
+            in files, in the order of their ranges of the mixed hash.
         width : int
             Bytes of a packed state.
+        in_order : bool
+            Whether they are in canonical order as they are.
 
         Returns
         -------
@@ -115,6 +123,7 @@ class StateHistogram:
         """
         histogram = cls.__new__(cls)
         histogram._set(parts, width)
+        histogram._in_order = in_order
         return histogram
 
     def _set(self, parts: Sequence[Part], width: int) -> None:
@@ -210,8 +219,14 @@ class StateHistogram:
         )
 
     def __reduce__(self) -> Any:
-        # Files do not travel: what is in them does.
+        # Files that go with the histogram do not travel: what is in them does.
+        if self._origins() and self._spectrum:
+            return _from_files, (self._parts, self._width, self._in_order, self._spectrum)
         return _from_arrays, (*self._joined(), self._width)
+
+    def _origins(self) -> set[str]:
+        """Return where it is read from, if others own that."""
+        return {part.origin for part in self._parts if isinstance(part, LazyPart) and part.origin}
 
     def sorted(self) -> StateHistogram:
         """Return the same histogram in canonical order.
@@ -229,11 +244,15 @@ class StateHistogram:
             return self
         if are_outside(self._parts):
             stored = [replace(part, is_sorted=True) for part in self._parts]
-            return StateHistogram.from_parts(stored, self._width)
+            return self._with_parts(stored, in_order=True)
         keys, counts, rows = self._joined()
         order = canonical_order(keys)
-        histogram = StateHistogram(keys[order], counts[order], rows[order], self._width)
-        histogram._in_order = True
+        return self._with_parts([(keys[order], counts[order], rows[order])], in_order=True)
+
+    def _with_parts(self, parts: Sequence[Part], in_order: bool) -> StateHistogram:
+        """Return a histogram of the same counts."""
+        histogram = StateHistogram.from_parts(parts, self._width, in_order=in_order)
+        histogram._spectrum = self._spectrum
         return histogram
 
     def spectrum(self) -> tuple[I64Array, I64Array]:
@@ -255,7 +274,10 @@ class StateHistogram:
         ([1, 2], [2, 1])
         """
         if are_outside(self._parts):
-            return sum_of_spectra((p.times_seen, p.number_of_states) for p in self._parts)
+            if self._spectrum is None:
+                self._spectrum = sum_of_spectra(part.spectrum() for part in self._parts)
+            times, states = self._spectrum
+            return times.copy(), states.copy()
         return spectrum(self._joined()[1])
 
     def entropy(self, alpha: float = 1, estimator: str = "plugin") -> float:
@@ -307,13 +329,17 @@ class StateHistogram:
         pieces = [partition(loaded(part), bits) for part in (*self._parts, *other._parts)]
         return StateHistogram.from_parts([merged(pieces)] if pieces else [], self._width)
 
-    def with_first_rows(self, first_rows: npt.ArrayLike) -> StateHistogram:
+    def with_first_rows(
+        self, first_rows: npt.ArrayLike | Callable[[I64Array], npt.ArrayLike]
+    ) -> StateHistogram:
         """Return the same histogram with other row numbers.
 
         Parameters
         ----------
-        first_rows : (distinct,) integers
-            New row numbers, aligned with the present ones.
+        first_rows : (distinct,) integers, or callable
+            New row numbers, aligned with the present ones; or a function that is called with
+            present ones, (n,) int64, and returns new ones. It is called again whenever entries
+            of a histogram in files are read, which are not held in memory for that.
 
         Returns
         -------
@@ -323,9 +349,21 @@ class StateHistogram:
         ------
         ValueError
             If there is not one for each state.
+
+        Examples
+        --------
+        >>> histogram = StateHistogram([3, 4], [10, 1], [0, 7], width=1)
+        >>> histogram.with_first_rows(lambda rows: rows + 100).first_rows.tolist()
+        [100, 107]
         """
-        keys, counts, _ = self._joined()
-        return StateHistogram(keys, counts, first_rows, self._width)
+        if callable(first_rows) and are_outside(self._parts):
+            moved = [RenumberedPart.of(part, first_rows) for part in self._parts]
+            return self._with_parts(moved, self._in_order)
+        keys, counts, rows = self._joined()
+        if callable(first_rows):
+            first_rows = renumbered(_read_only(rows), first_rows)
+        entries = (keys, counts, np.asarray(first_rows, np.int64))
+        return self._with_parts([entries], self._in_order)
 
     def packed_states(self, fetch: Fetch | None = None) -> U8Array:
         """Return the distinct packed states, aligned with the counts.
@@ -371,6 +409,11 @@ class StateHistogram:
             Where to write.
         path : str
             Name of the group within the store.
+
+        Raises
+        ------
+        ValueError
+            If the histogram is read from there, because it is larger than memory.
         """
         saving.save(
             self._canonical_chunks(saving.CHUNK_ENTRIES),
@@ -379,10 +422,18 @@ class StateHistogram:
             width=self._width,
             distinct=self.distinct,
             total=self.total,
+            origins=self._origins(),
         )
 
     @classmethod
-    def load(cls, store: StoreLike | zarr.Group, path: str = "") -> StateHistogram:
+    def load(
+        cls,
+        store: StoreLike | zarr.Group,
+        path: str = "",
+        *,
+        memory_limit: MemoryLimit = None,
+        verify: bool = False,
+    ) -> StateHistogram:
         """Read a histogram that `save` wrote.
 
         Parameters
@@ -391,19 +442,26 @@ class StateHistogram:
             Where it was written.
         path : str
             Name of the group within the store.
+        memory_limit : int, float or str, optional
+            As for `count_states`. A histogram that takes a quarter of it or more stays where it
+            is (`is_stored`): only its counts are read now, chunk by chunk, and it must not be
+            changed or removed for as long as it is used.
+        verify : bool
+            Whether to read all of it now, also if it stays where it is, so that any damage is
+            found now rather than when it is read.
 
         Returns
         -------
         StateHistogram
-            In memory.
+            In canonical order.
 
         Raises
         ------
         FileNotFoundError
             If there is no group.
         ValueError
-            If the group is not a complete histogram of a known format, or a chunk fails its
-            checksum.
+            If the group is not a complete histogram of a known format, or a chunk is missing or
+            fails its checksum. If it stays where it is, some of that shows when it is read.
 
         Examples
         --------
@@ -412,8 +470,14 @@ class StateHistogram:
         >>> histogram.save(store)
         >>> StateHistogram.load(store) == histogram
         True
+        >>> StateHistogram.load(store, memory_limit=100).is_stored
+        True
         """
-        return cls(**saving.load(store, path))
+        saved = loading.open_saved(store, path)
+        if fits(LOADED_SHARE * saved.nbytes, memory_limit):
+            return cls.from_parts([saved.entries()], saved.width, in_order=True)
+        parts, counted = saved.parts(verify)
+        return _from_files(parts, saved.width, True, counted)
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -424,3 +488,11 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _from_arrays(keys: Any, counts: Any, first_rows: Any, width: int) -> StateHistogram:
     return StateHistogram(keys, counts, first_rows, width)
+
+
+def _from_files(
+    parts: Sequence[LazyPart], width: int, in_order: bool, counted: Spectrum
+) -> StateHistogram:
+    histogram = StateHistogram.from_parts(parts, width, in_order=in_order)
+    histogram._spectrum = counted
+    return histogram

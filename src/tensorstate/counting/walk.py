@@ -18,13 +18,12 @@ import numpy.typing as npt
 
 from tensorstate.counting.blocks import (
     Counted,
-    I64Array,
     canonical_order,
     empty_room,
     part_of,
 )
 from tensorstate.counting.keys import words_per_key
-from tensorstate.counting.parts import OutsidePart
+from tensorstate.counting.parts import LazyPart, Spectrum
 
 __all__ = [
     "Part",
@@ -40,17 +39,17 @@ __all__ = [
     "total_of",
 ]
 
-Part: TypeAlias = Counted | OutsidePart
+Part: TypeAlias = Counted | LazyPart
 
 
-def are_outside(parts: Sequence[Part]) -> TypeGuard[Sequence[OutsidePart]]:
+def are_outside(parts: Sequence[Part]) -> TypeGuard[Sequence[LazyPart]]:
     """Whether the entries are outside memory."""
-    return any(isinstance(part, OutsidePart) for part in parts)
+    return any(isinstance(part, LazyPart) for part in parts)
 
 
 def check_shapes(part: Part, width: int) -> None:
     """Raise ValueError if arrays do not fit each other or states of `width` bytes."""
-    if isinstance(part, OutsidePart):
+    if isinstance(part, LazyPart):
         return
     keys, counts, first_rows = part
     shape = (len(counts),) if words_per_key(width) == 1 else (len(counts), 2)
@@ -64,17 +63,17 @@ def check_shapes(part: Part, width: int) -> None:
 
 def loaded(part: Part) -> Counted:
     """Return keys, counts and first rows of a part in memory."""
-    return part.load() if isinstance(part, OutsidePart) else part
+    return part.load() if isinstance(part, LazyPart) else part
 
 
 def distinct_of(parts: Sequence[Part]) -> int:
     """Return how many entries there are."""
-    return sum(p.distinct if isinstance(p, OutsidePart) else len(p[1]) for p in parts)
+    return sum(p.distinct if isinstance(p, LazyPart) else len(p[1]) for p in parts)
 
 
 def total_of(parts: Sequence[Part]) -> int:
     """Return the sum of the counts."""
-    return sum(p.total if isinstance(p, OutsidePart) else int(p[1].sum()) for p in parts)
+    return sum(p.total if isinstance(p, LazyPart) else int(p[1].sum()) for p in parts)
 
 
 def joined(parts: Sequence[Part], words: int) -> Counted:
@@ -107,7 +106,7 @@ def in_canonical_order(parts: Sequence[Part], length: int) -> Iterator[Counted]:
     """
     if are_outside(parts):
         for part in parts:
-            yield replace(part, is_sorted=True).load()
+            yield (part if part.is_sorted else replace(part, is_sorted=True)).load()
         return
     for keys, counts, rows in map(loaded, parts):
         order = canonical_order(keys)
@@ -145,25 +144,24 @@ def _concatenated(first: Counted, second: Counted) -> Counted:
     return np.concatenate(keys), np.concatenate(counts), np.concatenate(rows)
 
 
-def sum_of_spectra(spectra: Iterable[tuple[I64Array, I64Array]]) -> tuple[I64Array, I64Array]:
+def sum_of_spectra(spectra: Iterable[Spectrum]) -> Spectrum:
     """Return the spectrum of everything from those of parts: (times seen, number of states)."""
-    times = states = np.empty(0, np.int64)
-    for more_times, more_states in spectra:
-        times, place = np.unique(np.concatenate([times, more_times]), return_inverse=True)
-        added = np.zeros(len(times), np.int64)
-        np.add.at(added, place, np.concatenate([states, more_states]))
-        states = added
-    return times, states
+    nothing = np.empty(0, np.int64)
+    times, states = zip((nothing, nothing), *spectra, strict=True)
+    summed, place = np.unique(np.concatenate(times), return_inverse=True)
+    added = np.zeros(len(summed), np.int64)
+    np.add.at(added, place, np.concatenate(states))
+    return summed, added
 
 
-def dask_arrays(parts: Sequence[OutsidePart]) -> tuple[Any, Any, Any]:
+def dask_arrays(parts: Sequence[LazyPart]) -> tuple[Any, Any, Any]:
     """Return keys, counts and first rows as Dask arrays, a chunk for each part of at least one."""
     words = (2,) if parts[0].words == 2 else ()
     keys, counts, rows = (
         da.concatenate(
             [
                 da.from_delayed(
-                    dask.delayed(_column, pure=True)(part, column),
+                    dask.delayed(_column, pure=False)(part, column),
                     (part.distinct, *shape),
                     dtype=dtype,
                 )
@@ -177,5 +175,5 @@ def dask_arrays(parts: Sequence[OutsidePart]) -> tuple[Any, Any, Any]:
     return keys, counts, rows
 
 
-def _column(part: OutsidePart, column: int) -> npt.NDArray[Any]:
-    return part.load()[column]
+def _column(part: LazyPart, column: int) -> npt.NDArray[Any]:
+    return part.column(column)
