@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,8 @@ from tensorstate.counting.blocks import (
 )
 from tensorstate.counting.decoding import Fetch, packed_states
 from tensorstate.counting.keys import U8Array, U64Array, words_per_key
-from tensorstate.counting.memory import LOADED_SHARE, MemoryLimit, fits
+from tensorstate.counting.memory import LOADED_SHARE, MemoryLimit, fits, spill_location
+from tensorstate.counting.ordered import ENTRIES_AT_ONCE, merge_to_files
 from tensorstate.counting.parts import LazyPart, RenumberedPart, Spectrum, renumbered
 from tensorstate.counting.walk import (
     Part,
@@ -33,6 +35,7 @@ from tensorstate.counting.walk import (
     dask_arrays,
     distinct_of,
     in_canonical_order,
+    in_turn,
     joined,
     loaded,
     sum_of_spectra,
@@ -141,10 +144,11 @@ class StateHistogram:
 
     def _canonical_chunks(self, length: int) -> Iterator[Counted]:
         """Yield the entries in canonical order, `length` at a time; the rest comes last."""
-        parts = self._parts if self.is_stored else [self._joined()]
-        if self._in_order:
-            return chunks_of(map(loaded, parts), length)
-        return chunks_of(in_canonical_order(parts, length), length)
+        if not self._in_order:
+            parts = self._parts if self.is_stored else [self._joined()]
+            return chunks_of(in_canonical_order(parts, length), length)
+        pieces = in_turn(self._parts) if are_outside(self._parts) else [self._joined()]
+        return chunks_of(pieces, length)
 
     @property
     def is_stored(self) -> bool:
@@ -300,7 +304,13 @@ class StateHistogram:
             entropy_of_spectrum(times_seen, number_of_states, alpha=alpha, estimator=estimator)
         )
 
-    def merge(self, other: StateHistogram) -> StateHistogram:
+    def merge(
+        self,
+        other: StateHistogram,
+        *,
+        memory_limit: MemoryLimit = None,
+        spill: str | os.PathLike[str] | None = None,
+    ) -> StateHistogram:
         """Return the histogram of the states of both.
 
         Counts add up, and the smaller first row stands. Row numbers are taken as they are: both
@@ -310,6 +320,10 @@ class StateHistogram:
         ----------
         other : StateHistogram
             Of states of the same width.
+        memory_limit, spill : optional
+            As for `count_states`. What does not fit the limit is merged a part at a time, and
+            the result is in files of its own. That takes some 100 MiB whatever the limit, and
+            parts of a count are as large as its own limit made them.
 
         Returns
         -------
@@ -318,14 +332,31 @@ class StateHistogram:
         Raises
         ------
         ValueError
-            If the widths differ.
+            If the widths differ, or a saved histogram that one of them is read from is damaged.
+        OSError
+            If files cannot be written, such as on a full disk; nothing is left of them.
+
+        Examples
+        --------
+        >>> one = StateHistogram([3, 4], [10, 1], [0, 7], width=1)
+        >>> two = StateHistogram([4, 5], [2, 2], [5, 8], width=1)
+        >>> both = one.merge(two).sorted()
+        >>> both.keys.tolist(), both.counts.tolist(), both.first_rows.tolist()
+        ([4, 5, 3], [3, 2, 10], [5, 8, 0])
         """
         if self._width != other._width:
             raise ValueError(
                 f"histograms of states of {self._width} and of {other._width} bytes "
                 "cannot be merged: count rows of one width"
             )
-        bits = partition_bits(self.distinct + other.distinct)
+        entries = self.distinct + other.distinct
+        # Entries are loaded, laid partition by partition, and merged into new arrays.
+        copies = 2 * entries + sum(some.distinct for some in (self, other) if some.is_stored)
+        if not fits(copies * (8 * words_per_key(self._width) + 16), memory_limit):
+            mine, others = (some._canonical_chunks(ENTRIES_AT_ONCE) for some in (self, other))
+            parts = merge_to_files(mine, others, spill_location(spill))
+            return StateHistogram.from_parts(parts, self._width, in_order=True)
+        bits = partition_bits(entries)
         pieces = [partition(loaded(part), bits) for part in (*self._parts, *other._parts)]
         return StateHistogram.from_parts([merged(pieces)] if pieces else [], self._width)
 

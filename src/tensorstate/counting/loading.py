@@ -13,11 +13,17 @@ from zarr.storage import StoreLike
 
 from tensorstate.counting.blocks import Counted, canonical_order, empty_room
 from tensorstate.counting.keys import U64Array, mixed_hash, words_per_key
-from tensorstate.counting.parts import LazyPart, Spectrum, spectrum_of_counts
+from tensorstate.counting.parts import (
+    DamagedHistogramError,
+    LazyPart,
+    Spectrum,
+    out_of_order,
+    spectrum_of_counts,
+)
 from tensorstate.counting.saving import ATTRIBUTE, FORMAT, NAMES, address, store_of, tails
 from tensorstate.counting.walk import sum_of_spectra
 
-__all__ = ["DamagedHistogramError", "Saved", "SavedPart", "is_canonical", "open_saved"]
+__all__ = ["Saved", "SavedPart", "is_canonical", "open_saved"]
 
 LARGEST_CHUNK = 1 << 18
 """So many entries a chunk may have in format 1: one is in memory at a time."""
@@ -25,10 +31,6 @@ LARGEST_CHUNK = 1 << 18
 SPECTRA_AT_ONCE = 64
 
 Arrays: TypeAlias = "tuple[zarr.Array[Any], zarr.Array[Any], zarr.Array[Any]]"
-
-
-class DamagedHistogramError(ValueError):
-    """A saved histogram is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -270,10 +272,3 @@ def is_canonical(keys: U64Array) -> bool:
     if different.ndim == 2:
         different = different.any(axis=1)
     return bool((np.diff(order) == 1).all() and different.all())
-
-
-def out_of_order(where: str) -> DamagedHistogramError:
-    """Return the error for entries that are not in canonical order."""
-    return DamagedHistogramError(
-        f"{where} is damaged: its entries are not in canonical order: count again"
-    )

@@ -12,12 +12,23 @@ import numpy.typing as npt
 from tensorstate.counting.blocks import Counted, I64Array, canonical_order
 from tensorstate.counting.spill import SpillDirectory, Write
 
-__all__ = ["LazyPart", "OutsidePart", "RenumberedPart", "Spectrum", "StoredPart"]
+__all__ = [
+    "DamagedHistogramError",
+    "LazyPart",
+    "OutsidePart",
+    "RenumberedPart",
+    "Spectrum",
+    "StoredPart",
+]
 
 Spectrum: TypeAlias = tuple[I64Array, I64Array]
 """The counts that occur, ascending, and how many states have each."""
 
 MOST_BINS = 1 << 16
+
+
+class DamagedHistogramError(ValueError):
+    """A saved histogram is not what was written."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -242,3 +253,10 @@ def renumbered(rows: I64Array, renumber: Callable[[I64Array], npt.ArrayLike]) ->
             "it must return one number for each"
         )
     return found
+
+
+def out_of_order(where: str) -> DamagedHistogramError:
+    """Return the error for entries that are not in canonical order."""
+    return DamagedHistogramError(
+        f"{where} is damaged: its entries are not in canonical order: count again"
+    )

@@ -22,8 +22,8 @@ from tensorstate.counting.blocks import (
     empty_room,
     part_of,
 )
-from tensorstate.counting.keys import words_per_key
-from tensorstate.counting.parts import LazyPart, Spectrum
+from tensorstate.counting.keys import U64Array, mixed_hash, words_per_key
+from tensorstate.counting.parts import LazyPart, Spectrum, out_of_order
 
 __all__ = [
     "Part",
@@ -33,8 +33,10 @@ __all__ = [
     "dask_arrays",
     "distinct_of",
     "in_canonical_order",
+    "in_turn",
     "joined",
     "loaded",
+    "place",
     "sum_of_spectra",
     "total_of",
 ]
@@ -103,10 +105,16 @@ def in_canonical_order(parts: Sequence[Part], length: int) -> Iterator[Counted]:
     ------
     (keys, counts, first rows)
         Any number of entries.
+
+    Raises
+    ------
+    DamagedHistogramError
+        If parts outside memory are not what was written.
     """
     if are_outside(parts):
-        for part in parts:
-            yield (part if part.is_sorted else replace(part, is_sorted=True)).load()
+        yield from in_turn(
+            [part if part.is_sorted else replace(part, is_sorted=True) for part in parts]
+        )
         return
     for keys, counts, rows in map(loaded, parts):
         order = canonical_order(keys)
@@ -115,32 +123,58 @@ def in_canonical_order(parts: Sequence[Part], length: int) -> Iterator[Counted]:
             yield keys[some], counts[some], rows[some]
 
 
+def in_turn(parts: Sequence[LazyPart]) -> Iterator[Counted]:
+    """Yield the entries of each part, which are in canonical order, and check that parts are too.
+
+    Raises
+    ------
+    DamagedHistogramError
+        If a part does not follow the one before.
+    """
+    last: tuple[int, ...] = (-1,)
+    for part in parts:
+        keys, counts, rows = part.load()
+        if place(keys, 0) <= last:
+            raise out_of_order(part.origin or "a histogram in spill files")
+        last = place(keys, -1)
+        yield keys, counts, rows
+        del keys, counts, rows
+
+
+def place(keys: U64Array, i: int) -> tuple[int, ...]:
+    """Return what is compared in canonical order: mixed hash and words of key `i`."""
+    key = keys[i : i + 1] if i >= 0 else keys[len(keys) + i :][:1]
+    return (int(mixed_hash(key)[0]), *(int(word) for word in key.ravel()))
+
+
 def chunks_of(pieces: Iterable[Counted], length: int) -> Iterator[Counted]:
     """Yield the entries of pieces in the same order, `length` at a time; the rest comes last."""
-    held: Counted | None = None
+    held: list[Counted] = []
+    missing = 0
     for piece in pieces:
-        missing = 0 if held is None else length - len(held[1])
         taken = min(missing, len(piece[1]))
-        if held is not None:
-            held = _concatenated(held, part_of(piece, 0, taken))
-            if len(held[1]) < length:
+        if held:
+            held.append(part_of(piece, 0, taken))
+            missing -= taken
+            if missing:
                 continue
-            yield held
-            held = None
+            yield _concatenated(held)
+            held = []
         stop = len(piece[1]) - (len(piece[1]) - taken) % length
         for start in range(taken, stop, length):
             yield part_of(piece, start, start + length)
         if stop < len(piece[1]):
             # Copies, so that the piece can go before the next one comes.
             keys, counts, rows = part_of(piece, stop, len(piece[1]))
-            held = keys.copy(), counts.copy(), rows.copy()
+            held = [(keys.copy(), counts.copy(), rows.copy())]
+            missing = length - len(counts)
         del piece
-    if held is not None:
-        yield held
+    if held:
+        yield _concatenated(held)
 
 
-def _concatenated(first: Counted, second: Counted) -> Counted:
-    keys, counts, rows = zip(first, second, strict=True)
+def _concatenated(pieces: Sequence[Counted]) -> Counted:
+    keys, counts, rows = zip(*pieces, strict=True)
     return np.concatenate(keys), np.concatenate(counts), np.concatenate(rows)
 
 
