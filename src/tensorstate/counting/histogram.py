@@ -155,6 +155,11 @@ class StateHistogram:
         """Whether the entries are in files, because they are larger than memory."""
         return are_outside(self._parts)
 
+    @property
+    def origin(self) -> str | None:
+        """Where the histogram was saved, if it is read from there: None if nobody else has it."""
+        return self._parts[0].origin if are_outside(self._parts) else None
+
     def to_dask(self) -> tuple[Any, Any, Any]:
         """Return keys, counts and first rows as Dask arrays, a chunk for each part.
 
@@ -224,13 +229,9 @@ class StateHistogram:
 
     def __reduce__(self) -> Any:
         # Files that go with the histogram do not travel: what is in them does.
-        if self._origins() and self._spectrum:
+        if self.origin and self._spectrum:
             return _from_files, (self._parts, self._width, self._in_order, self._spectrum)
         return _from_arrays, (*self._joined(), self._width)
-
-    def _origins(self) -> set[str]:
-        """Return where it is read from, if others own that."""
-        return {part.origin for part in self._parts if isinstance(part, LazyPart) and part.origin}
 
     def sorted(self) -> StateHistogram:
         """Return the same histogram in canonical order.
@@ -453,7 +454,7 @@ class StateHistogram:
             width=self._width,
             distinct=self.distinct,
             total=self.total,
-            origins=self._origins(),
+            origin=self.origin,
         )
 
     @classmethod

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, StoreLike, StorePath
+from zarr.storage import LocalStore, StoreLike, StorePath, WrapperStore
 from zarr.storage._common import make_store_path
 
 from tensorstate.counting.blocks import Counted
@@ -30,7 +30,7 @@ def save(
     width: int,
     distinct: int,
     total: int,
-    origins: Collection[str] = (),
+    origin: str | None = None,
 ) -> None:
     """Write a histogram to a Zarr group, replacing what is there.
 
@@ -46,7 +46,7 @@ def save(
         Bytes of a packed state.
     distinct, total : int
         How many entries there are, and the sum of their counts.
-    origins : collection of str
+    origin : str, optional
         The `address` of what chunks are read from, which must not be replaced.
 
     Raises
@@ -55,10 +55,10 @@ def save(
         If it would be.
     """
     target = sync(make_store_path(store_of(store), path=path))
-    if origins_below := [origin for origin in origins if is_below(origin, address(target))]:
+    if origin and is_below(origin, address(target)):
         raise ValueError(
-            f"{target} cannot be replaced, because this histogram is read from "
-            f"{origins_below[0]}: save it elsewhere, or load it with a larger memory_limit"
+            f"{target} cannot be replaced, because this histogram is read from {origin}: "
+            "save it elsewhere, or load it with a larger memory_limit"
         )
     group = zarr.create_group(store=store_of(store), path=path, overwrite=True)
     length = min(max(distinct, 1), CHUNK_ENTRIES)
@@ -99,9 +99,12 @@ def store_of(store: StoreLike | zarr.Group) -> Any:
 
 def address(path: StorePath) -> str:
     """Return what tells a place in a store from all others that this process knows."""
-    if isinstance(path.store, LocalStore):
-        return str((path.store.root / path.path).resolve())
-    return str(path)
+    store = path.store
+    while isinstance(store, WrapperStore):
+        store = store._store
+    if isinstance(store, LocalStore):
+        return str((store.root / path.path).resolve())
+    return str(StorePath(store, path.path))
 
 
 def is_below(inner: str, outer: str) -> bool:
