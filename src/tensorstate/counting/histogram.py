@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.storage import StoreLike
 
 from tensorstate.counting import loading, saving
-from tensorstate.counting.blocks import (
-    Counted,
-    I64Array,
-    canonical_order,
-    merged,
-    partition,
-    partition_bits,
-)
+from tensorstate.counting.blocks import I64Array, merged, partition, partition_bits
 from tensorstate.counting.decoding import Fetch, packed_states
-from tensorstate.counting.keys import U8Array, U64Array, words_per_key
+from tensorstate.counting.entries import Entries, read_only
+from tensorstate.counting.keys import U8Array, words_per_key
 from tensorstate.counting.memory import LOADED_SHARE, MemoryLimit, fits, spill_location
 from tensorstate.counting.ordered import ENTRIES_AT_ONCE, merge_to_files
-from tensorstate.counting.parts import LazyPart, RenumberedPart, Spectrum, renumbered
-from tensorstate.counting.walk import (
-    Part,
-    are_outside,
-    check_shapes,
-    chunks_of,
-    dask_arrays,
-    distinct_of,
-    in_canonical_order,
-    in_turn,
-    joined,
-    loaded,
-    sum_of_spectra,
-    total_of,
-)
+from tensorstate.counting.parts import RenumberedPart, renumbered
+from tensorstate.counting.walk import are_outside, loaded, sum_of_spectra
 from tensorstate.metrics import entropy_of_spectrum, spectrum
 
 __all__ = ["StateHistogram"]
 
 
-class StateHistogram:
+class StateHistogram(Entries):
     """Distinct states with their counts and the first row where each was seen.
 
     After a count the entries are in an order that depends on the rows alone, not on how they
@@ -86,179 +64,9 @@ class StateHistogram:
     ([7, 0], [2, 1], [0, 1])
     """
 
-    __hash__ = None  # type: ignore[assignment]
-    _in_order = False
-    _spectrum: Spectrum | None = None
-
-    def __init__(
-        self,
-        keys: npt.ArrayLike,
-        counts: npt.ArrayLike,
-        first_rows: npt.ArrayLike,
-        width: int,
-    ) -> None:
-        entries = (
-            np.asarray(keys, np.uint64),
-            np.asarray(counts, np.int64),
-            np.asarray(first_rows, np.int64),
-        )
-        self._set([entries], width)
-
-    @classmethod
-    def from_parts(
-        cls, parts: Sequence[Part], width: int, *, in_order: bool = False
-    ) -> StateHistogram:
-        """Make a histogram of parts that have no key in common.
-
-        Parameters
-        ----------
-        parts : sequence of (keys, counts, first rows), or of LazyPart
-            Arrays as the constructor takes them, joined when they are first asked for; or all
-            in files, in the order of their ranges of the mixed hash.
-        width : int
-            Bytes of a packed state.
-        in_order : bool
-            Whether they are in canonical order as they are.
-
-        Returns
-        -------
-        StateHistogram
-        """
-        histogram = cls.__new__(cls)
-        histogram._set(parts, width)
-        histogram._in_order = in_order
-        return histogram
-
-    def _set(self, parts: Sequence[Part], width: int) -> None:
-        if width < 1:
-            raise ValueError(f"packed states have at least one byte, not {width}")
-        for part in parts:
-            check_shapes(part, width)
-        self._width = int(width)
-        self._parts = list(parts)
-
-    def _joined(self) -> Counted:
-        if not self.is_stored:
-            self._parts = [joined(self._parts, words_per_key(self._width))]
-        return joined(self._parts, words_per_key(self._width))
-
-    def _canonical_chunks(self, length: int) -> Iterator[Counted]:
-        """Yield the entries in canonical order, `length` at a time; the rest comes last."""
-        if not self._in_order:
-            parts = self._parts if self.is_stored else [self._joined()]
-            return chunks_of(in_canonical_order(parts, length), length)
-        pieces = in_turn(self._parts) if are_outside(self._parts) else [self._joined()]
-        return chunks_of(pieces, length)
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the entries are in files, because they are larger than memory."""
-        return are_outside(self._parts)
-
-    @property
-    def origin(self) -> str | None:
-        """Where the histogram was saved, if it is read from there: None if nobody else has it."""
-        return self._parts[0].origin if are_outside(self._parts) else None
-
-    def to_dask(self) -> tuple[Any, Any, Any]:
-        """Return keys, counts and first rows as Dask arrays, a chunk for each part.
-
-        Returns
-        -------
-        keys : (distinct,) or (distinct, 2) uint64 dask.array.Array
-        counts, first_rows : (distinct,) int64 dask.array.Array
-            In the same order.
-
-        Examples
-        --------
-        >>> from tensorstate.counting import count_states
-        >>> keys, counts, first_rows = count_states(np.array([[7], [0], [7]], np.uint8)).to_dask()
-        >>> int(counts.max().compute())
-        2
-        """
-        if are_outside(self._parts):
-            return dask_arrays(self._parts)
-        keys, counts, rows = (da.from_array(_read_only(array)) for array in self._joined())
-        return keys, counts, rows
-
-    @property
-    def keys(self) -> U64Array:
-        """Key words: (distinct,) uint64 for W <= 8, else (distinct, 2)."""
-        return _read_only(self._joined()[0])
-
-    @property
-    def counts(self) -> I64Array:
-        """How often each state was seen: (distinct,) int64."""
-        return _read_only(self._joined()[1])
-
-    @property
-    def first_rows(self) -> I64Array:
-        """The first row where each state was seen: (distinct,) int64."""
-        return _read_only(self._joined()[2])
-
-    @property
-    def width(self) -> int:
-        """Bytes W of a packed state."""
-        return self._width
-
-    @property
-    def distinct(self) -> int:
-        """How many different states were seen."""
-        return distinct_of(self._parts)
-
-    @property
-    def total(self) -> int:
-        """How many states were counted."""
-        return total_of(self._parts)
-
     def __repr__(self) -> str:
         size = "1 byte" if self._width == 1 else f"{self._width} bytes"
         return f"<StateHistogram: {self.distinct} distinct of {self.total} states, {size} each>"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StateHistogram):
-            return NotImplemented
-        if self._width != other._width or self.distinct != other.distinct:
-            return False
-        chunks = (part._canonical_chunks(saving.CHUNK_ENTRIES) for part in (self, other))
-        return all(
-            np.array_equal(a, b)
-            for mine, theirs in zip(*chunks, strict=True)
-            for a, b in zip(mine, theirs, strict=True)
-        )
-
-    def __reduce__(self) -> Any:
-        # Files that go with the histogram do not travel: what is in them does.
-        if self.origin and self._spectrum:
-            return _from_files, (self._parts, self._width, self._in_order, self._spectrum)
-        return _from_arrays, (*self._joined(), self._width)
-
-    def sorted(self) -> StateHistogram:
-        """Return the same histogram in canonical order.
-
-        That is ascending mixed hash of the key (`tensorstate.counting.keys.mixed_hash`), and
-        ascending key words where two hashes are equal.
-
-        Returns
-        -------
-        StateHistogram
-            Itself if it is in this order already; if it is in files, one that sorts parts as it
-            reads them; else one with arrays of its own.
-        """
-        if self._in_order:
-            return self
-        if are_outside(self._parts):
-            stored = [replace(part, is_sorted=True) for part in self._parts]
-            return self._with_parts(stored, in_order=True)
-        keys, counts, rows = self._joined()
-        order = canonical_order(keys)
-        return self._with_parts([(keys[order], counts[order], rows[order])], in_order=True)
-
-    def _with_parts(self, parts: Sequence[Part], in_order: bool) -> StateHistogram:
-        """Return a histogram of the same counts."""
-        histogram = StateHistogram.from_parts(parts, self._width, in_order=in_order)
-        histogram._spectrum = self._spectrum
-        return histogram
 
     def spectrum(self) -> tuple[I64Array, I64Array]:
         """Return how many states were seen exactly c times, for each c that occurs.
@@ -393,7 +201,7 @@ class StateHistogram:
             return self._with_parts(moved, self._in_order)
         keys, counts, rows = self._joined()
         if callable(first_rows):
-            first_rows = renumbered(_read_only(rows), first_rows)
+            first_rows = renumbered(read_only(rows), first_rows)
         entries = (keys, counts, np.asarray(first_rows, np.int64))
         return self._with_parts([entries], self._in_order)
 
@@ -509,22 +317,4 @@ class StateHistogram:
         if fits(LOADED_SHARE * saved.nbytes, memory_limit):
             return cls.from_parts([saved.entries()], saved.width, in_order=True)
         parts, counted = saved.parts(verify)
-        return _from_files(parts, saved.width, True, counted)
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _from_arrays(keys: Any, counts: Any, first_rows: Any, width: int) -> StateHistogram:
-    return StateHistogram(keys, counts, first_rows, width)
-
-
-def _from_files(
-    parts: Sequence[LazyPart], width: int, in_order: bool, counted: Spectrum
-) -> StateHistogram:
-    histogram = StateHistogram.from_parts(parts, width, in_order=in_order)
-    histogram._spectrum = counted
-    return histogram
+        return cls.from_parts(parts, saved.width, in_order=True, spectrum=counted)
