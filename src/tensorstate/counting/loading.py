@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,7 +13,7 @@ import zarr
 from zarr.core.sync import sync
 from zarr.storage import StoreLike
 
-from tensorstate.counting.blocks import Counted, canonical_order, empty_room
+from tensorstate.counting.blocks import Counted, canonical_order
 from tensorstate.counting.keys import U64Array, mixed_hash, words_per_key
 from tensorstate.counting.parts import (
     DamagedHistogramError,
@@ -29,6 +31,9 @@ LARGEST_CHUNK = 1 << 18
 """So many entries a chunk may have in format 1: one is in memory at a time."""
 
 SPECTRA_AT_ONCE = 64
+
+UNREADABLE = (ValueError, RuntimeError, TypeError)
+"""What Zarr and its codecs raise for a chunk that is not what was written."""
 
 Arrays: TypeAlias = "tuple[zarr.Array[Any], zarr.Array[Any], zarr.Array[Any]]"
 
@@ -73,17 +78,11 @@ class Saved:
         DamagedHistogramError
             If they are not what was saved.
         """
-        room = empty_room(self.distinct, words_per_key(self.width))
-        for target, array in zip(room, self.arrays, strict=True):
-            done = 0
-            for chunk in range(self.chunks):
-                values = read_chunk(array, chunk)
-                target[done : done + len(values)] = values
-                done += len(values)
-        self._check_counts(int(room[1].sum()), int(room[1].min(initial=1)))
-        if not is_canonical(room[0]):
+        keys, counts, rows = (read_all(array) for array in self.arrays)
+        self._check_counts(int(counts.sum()), int(counts.min(initial=1)))
+        if not is_canonical(keys):
             raise out_of_order(self.where)
-        return room
+        return keys, counts, rows
 
     def parts(self, verify: bool = False) -> tuple[list[SavedPart], Spectrum]:
         """Return a part for each chunk, and the spectrum of all; counts are read once for that.
@@ -243,23 +242,47 @@ def _array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str) -> 
     return array
 
 
+def read_all(array: zarr.Array[Any]) -> npt.NDArray[Any]:
+    """Read all chunks at once, or raise DamagedHistogramError where one is missing or damaged."""
+    chunks = range(-(-array.shape[0] // array.chunks[0]))
+    try:
+        values = np.asarray(array[...])
+    except UNREADABLE:
+        # One by one, to tell which chunk it is.
+        return np.concatenate([read_chunk(array, chunk) for chunk in chunks])
+    check_exist(array, chunks)
+    return values
+
+
 def read_chunk(array: zarr.Array[Any], chunk: int) -> npt.NDArray[Any]:
     """Read one chunk, or raise DamagedHistogramError where it is missing or damaged."""
-    where = str(array.store_path)
     length = array.chunks[0]
     try:
         values = np.asarray(array[chunk * length : (chunk + 1) * length])
-    except (ValueError, RuntimeError, TypeError) as error:
+    except UNREADABLE as error:
         raise DamagedHistogramError(
-            f"{where} is damaged: chunk {chunk}: {error}: count again"
+            f"{array.store_path} is damaged: chunk {chunk}: {error}: count again"
         ) from error
-    # Zarr reads a missing chunk as zeros, also one that was removed a moment ago.
-    key = array.metadata.encode_chunk_key((chunk, *(0 for _ in array.shape[1:])))
-    if not sync((array.store_path / key).exists()):
-        raise DamagedHistogramError(
-            f"{where} is damaged: chunk {chunk} is missing ({key}): count again"
-        )
+    check_exist(array, [chunk])
     return values
+
+
+def check_exist(array: zarr.Array[Any], chunks: Sequence[int]) -> None:
+    """Raise DamagedHistogramError if a chunk is missing, after it was read.
+
+    Zarr reads such a chunk as zeros, also one that was removed a moment ago.
+    """
+    tail = [0] * (array.ndim - 1)
+    names = [array.metadata.encode_chunk_key((chunk, *tail)) for chunk in chunks]
+
+    async def look() -> list[bool]:
+        return await asyncio.gather(*((array.store_path / name).exists() for name in names))
+
+    for chunk, name, found in zip(chunks, names, sync(look()), strict=True):
+        if not found:
+            raise DamagedHistogramError(
+                f"{array.store_path} is damaged: chunk {chunk} is missing ({name}): count again"
+            )
 
 
 def is_canonical(keys: U64Array) -> bool:
