@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -57,6 +58,7 @@ def merge_to_files(
         If files cannot be written, such as on a full disk; nothing is left of them.
     """
     directory = SpillDirectory.create(below)
+    weakref.finalize(directory, _remove, replace(directory), os.getpid())
     parts: list[StoredPart] = []
     name, offset = "merged", 0
     try:
@@ -69,7 +71,6 @@ def merge_to_files(
         raise
     finally:
         give_back()
-    weakref.finalize(directory, _remove, replace(directory), os.getpid())
     return parts
 
 
@@ -137,9 +138,7 @@ class _Stream:
         counted, hashes = self._held
         end = len(hashes)
         if stop < self.last:
-            end = int(np.searchsorted(hashes, np.uint64(stop[0])))
-            while place(counted[0], end) <= stop:
-                end += 1
+            end = bisect_right(range(end), stop, key=lambda i: place(counted[0], i))
         rest = part_of(counted, end, len(hashes))
         self._held = (rest, hashes[end:]) if end < len(hashes) else None
         return part_of(counted, 0, end), hashes[:end]
