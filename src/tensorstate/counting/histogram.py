@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, TypeAlias
+import os
+from collections.abc import Callable
 
-import dask
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.storage import StoreLike
 
-from tensorstate.counting import saving
-from tensorstate.counting.blocks import (
-    Counted,
-    I64Array,
-    canonical_order,
-    empty_room,
-    merged,
-    part_of,
-    partition,
-    partition_bits,
-)
-from tensorstate.counting.keys import (
-    WIDEST_EXACT,
-    U8Array,
-    U64Array,
-    key_words,
-    words_per_key,
-)
-from tensorstate.counting.parts import OutsidePart
+from tensorstate.counting import loading, saving
+from tensorstate.counting.blocks import I64Array, merged, partition, partition_bits
+from tensorstate.counting.decoding import Fetch, packed_states
+from tensorstate.counting.entries import Entries, read_only
+from tensorstate.counting.keys import U8Array, words_per_key
+from tensorstate.counting.memory import LOADED_SHARE, MemoryLimit, fits, spill_location
+from tensorstate.counting.ordered import ENTRIES_AT_ONCE, merge_to_files
+from tensorstate.counting.parts import RenumberedPart, renumbered
+from tensorstate.counting.walk import are_outside, loaded, sum_of_spectra
 from tensorstate.metrics import entropy_of_spectrum, spectrum
 
 __all__ = ["StateHistogram"]
 
-Part: TypeAlias = Counted | OutsidePart
 
-
-class StateHistogram:
+class StateHistogram(Entries):
     """Distinct states with their counts and the first row where each was seen.
 
     After a count the entries are in an order that depends on the rows alone, not on how they
     were chunked or counted; `sorted` gives the canonical order, which does not depend on the
     order of the rows either. A histogram does not change.
 
-    A histogram that is larger than memory stays in files (`is_stored`), which are removed when
-    nothing refers to them any more. `spectrum`, `entropy`, `save`, `sorted`, `==` and `to_dask`
-    then read a part at a time; `keys`, `counts` and `first_rows` read all, at each use.
+    A histogram that is larger than memory stays in files (`is_stored`): in its own, which are
+    removed when nothing refers to them any more, or in those that it was loaded from. `spectrum`,
+    `entropy`, `save`, `sorted`, `==` and `to_dask` then read a part at a time; `keys`, `counts`
+    and `first_rows` read all, at each use.
 
     Parameters
     ----------
@@ -78,215 +64,9 @@ class StateHistogram:
     ([7, 0], [2, 1], [0, 1])
     """
 
-    __hash__ = None  # type: ignore[assignment]
-    _in_order = False
-
-    def __init__(
-        self,
-        keys: npt.ArrayLike,
-        counts: npt.ArrayLike,
-        first_rows: npt.ArrayLike,
-        width: int,
-    ) -> None:
-        entries = (
-            np.asarray(keys, np.uint64),
-            np.asarray(counts, np.int64),
-            np.asarray(first_rows, np.int64),
-        )
-        self._set([entries], width)
-
-    @classmethod
-    def from_parts(cls, parts: Sequence[Part], width: int) -> StateHistogram:
-        """Make a histogram of parts that have no key in common.
-
-        Parameters
-        ----------
-        parts : sequence of (keys, counts, first rows), or of OutsidePart
-            Arrays as the constructor takes them, joined when they are first asked for; or all
-            in files, in the order of their partitions.
-        width : int
-            Bytes of a packed state.
-
-        Returns
-        -------
-        StateHistogram
-        """
-        histogram = cls.__new__(cls)
-        histogram._set(parts, width)
-        return histogram
-
-    def _set(self, parts: Sequence[Part], width: int) -> None:
-        if width < 1:
-            raise ValueError(f"packed states have at least one byte, not {width}")
-        words = words_per_key(width)
-        for part in parts:
-            if isinstance(part, OutsidePart):
-                continue
-            keys, counts, first_rows = part
-            shape = (len(counts),) if words == 1 else (len(counts), 2)
-            if keys.shape != shape or counts.ndim != 1 or first_rows.shape != counts.shape:
-                raise ValueError(
-                    f"keys, counts and first rows of states of {width} bytes have the shapes "
-                    f"{shape}, {shape[:1]} and {shape[:1]}, "
-                    f"not {keys.shape}, {counts.shape} and {first_rows.shape}"
-                )
-        self._width = int(width)
-        self._parts = list(parts)
-
-    def _joined(self) -> Counted:
-        if len(self._parts) == 1 and not self.is_stored:
-            return _load(self._parts[0])
-        words = words_per_key(self._width)
-        joined = empty_room(self.distinct, words)
-        done = 0
-        for part in map(_load, self._parts):
-            for target, values in zip(joined, part, strict=True):
-                target[done : done + len(values)] = values
-            done += len(part[1])
-        if not self.is_stored:
-            self._parts = [joined]
-        return joined
-
-    def _canonical_chunks(self, length: int) -> Iterator[Counted]:
-        """Yield the entries in canonical order, `length` at a time; the rest comes last."""
-        held = empty_room(0, words_per_key(self._width))
-        for part in self.sorted()._parts:
-            whole = _load(part)
-            taken = min((length - len(held[1])) % length, len(whole[1]))
-            held = _concatenated([held, part_of(whole, 0, taken)])
-            if len(held[1]) == length:
-                yield held
-                held = part_of(held, 0, 0)
-            stop = taken + (len(whole[1]) - taken) // length * length
-            for start in range(taken, stop, length):
-                yield part_of(whole, start, start + length)
-            if stop < len(whole[1]):
-                # Copies, so that the part can go before the next one comes.
-                held = _concatenated([part_of(whole, stop, len(whole[1]))])
-            del whole
-        if len(held[1]):
-            yield held
-
-    def _outside(self) -> list[OutsidePart]:
-        return [part for part in self._parts if isinstance(part, OutsidePart)]
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the entries are in files, because they are larger than memory."""
-        return any(isinstance(part, OutsidePart) for part in self._parts)
-
-    def to_dask(self) -> tuple[Any, Any, Any]:
-        """Return keys, counts and first rows as Dask arrays, a chunk for each part.
-
-        Returns
-        -------
-        keys : (distinct,) or (distinct, 2) uint64 dask.array.Array
-        counts, first_rows : (distinct,) int64 dask.array.Array
-            In the same order.
-
-        Examples
-        --------
-        >>> from tensorstate.counting import count_states
-        >>> keys, counts, first_rows = count_states(np.array([[7], [0], [7]], np.uint8)).to_dask()
-        >>> int(counts.max().compute())
-        2
-        """
-        if not self.is_stored:
-            arrays = self._joined()
-            return tuple(da.from_array(_read_only(array)) for array in arrays)
-        parts = self._outside()
-        return tuple(
-            da.concatenate(
-                [
-                    da.from_delayed(
-                        dask.delayed(_column, pure=True)(part, column),
-                        (part.distinct, *shape),
-                        dtype=dtype,
-                    )
-                    for part in parts
-                ]
-            )
-            for column, (shape, dtype) in enumerate(
-                [((2,) if parts[0].words == 2 else (), np.uint64), ((), np.int64), ((), np.int64)]
-            )
-        )
-
-    @property
-    def keys(self) -> U64Array:
-        """Key words: (distinct,) uint64 for W <= 8, else (distinct, 2)."""
-        return _read_only(self._joined()[0])
-
-    @property
-    def counts(self) -> I64Array:
-        """How often each state was seen: (distinct,) int64."""
-        return _read_only(self._joined()[1])
-
-    @property
-    def first_rows(self) -> I64Array:
-        """The first row where each state was seen: (distinct,) int64."""
-        return _read_only(self._joined()[2])
-
-    @property
-    def width(self) -> int:
-        """Bytes W of a packed state."""
-        return self._width
-
-    @property
-    def distinct(self) -> int:
-        """How many different states were seen."""
-        return sum(p.distinct if isinstance(p, OutsidePart) else len(p[1]) for p in self._parts)
-
-    @property
-    def total(self) -> int:
-        """How many states were counted."""
-        return sum(
-            part.total if isinstance(part, OutsidePart) else int(part[1].sum())
-            for part in self._parts
-        )
-
     def __repr__(self) -> str:
         size = "1 byte" if self._width == 1 else f"{self._width} bytes"
         return f"<StateHistogram: {self.distinct} distinct of {self.total} states, {size} each>"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StateHistogram):
-            return NotImplemented
-        if self._width != other._width or self.distinct != other.distinct:
-            return False
-        chunks = (part._canonical_chunks(saving.CHUNK_ENTRIES) for part in (self, other))
-        return all(
-            np.array_equal(a, b)
-            for mine, theirs in zip(*chunks, strict=True)
-            for a, b in zip(mine, theirs, strict=True)
-        )
-
-    def __reduce__(self) -> Any:
-        # Files do not travel: what is in them does.
-        return _from_arrays, (*self._joined(), self._width)
-
-    def sorted(self) -> StateHistogram:
-        """Return the same histogram in canonical order.
-
-        That is ascending mixed hash of the key (`tensorstate.counting.keys.mixed_hash`), and
-        ascending key words where two hashes are equal.
-
-        Returns
-        -------
-        StateHistogram
-            Itself if it is in this order already; if it is in files, one that sorts parts as it
-            reads them; else one with arrays of its own.
-        """
-        if self._in_order:
-            return self
-        if self.is_stored:
-            # Parts are ranges of the mixed hash, and follow each other.
-            stored = [replace(part, is_sorted=True) for part in self._outside()]
-            return StateHistogram.from_parts(stored, self._width)
-        keys, counts, rows = self._joined()
-        order = canonical_order(keys)
-        histogram = StateHistogram(keys[order], counts[order], rows[order], self._width)
-        histogram._in_order = True
-        return histogram
 
     def spectrum(self) -> tuple[I64Array, I64Array]:
         """Return how many states were seen exactly c times, for each c that occurs.
@@ -306,16 +86,12 @@ class StateHistogram:
         >>> times_seen.tolist(), number_of_states.tolist()
         ([1, 2], [2, 1])
         """
-        if not self.is_stored:
-            return spectrum(self._joined()[1])
-        times = states = np.empty(0, np.int64)
-        for part in self._outside():
-            more = (part.times_seen, part.number_of_states)
-            times, place = np.unique(np.concatenate([times, more[0]]), return_inverse=True)
-            added = np.zeros(len(times), np.int64)
-            np.add.at(added, place, np.concatenate([states, more[1]]))
-            states = added
-        return times, states
+        if are_outside(self._parts):
+            if self._spectrum is None:
+                self._spectrum = sum_of_spectra(part.spectrum() for part in self._parts)
+            times, states = self._spectrum
+            return times.copy(), states.copy()
+        return spectrum(self._joined()[1])
 
     def entropy(self, alpha: float = 1, estimator: str = "plugin") -> float:
         """Return the Renyi entropy of the states in bits.
@@ -337,7 +113,13 @@ class StateHistogram:
             entropy_of_spectrum(times_seen, number_of_states, alpha=alpha, estimator=estimator)
         )
 
-    def merge(self, other: StateHistogram) -> StateHistogram:
+    def merge(
+        self,
+        other: StateHistogram,
+        *,
+        memory_limit: MemoryLimit = None,
+        spill: str | os.PathLike[str] | None = None,
+    ) -> StateHistogram:
         """Return the histogram of the states of both.
 
         Counts add up, and the smaller first row stands. Row numbers are taken as they are: both
@@ -347,6 +129,10 @@ class StateHistogram:
         ----------
         other : StateHistogram
             Of states of the same width.
+        memory_limit, spill : optional
+            As for `count_states`. What does not fit the limit is merged a part at a time, and
+            the result is in files of its own. That takes some 100 MiB whatever the limit, and
+            parts of a count are as large as its own limit made them.
 
         Returns
         -------
@@ -355,24 +141,45 @@ class StateHistogram:
         Raises
         ------
         ValueError
-            If the widths differ.
+            If the widths differ, or a saved histogram that one of them is read from is damaged.
+        OSError
+            If files cannot be written, such as on a full disk; nothing is left of them.
+
+        Examples
+        --------
+        >>> one = StateHistogram([3, 4], [10, 1], [0, 7], width=1)
+        >>> two = StateHistogram([4, 5], [2, 2], [5, 8], width=1)
+        >>> both = one.merge(two).sorted()
+        >>> both.keys.tolist(), both.counts.tolist(), both.first_rows.tolist()
+        ([4, 5, 3], [3, 2, 10], [5, 8, 0])
         """
         if self._width != other._width:
             raise ValueError(
                 f"histograms of states of {self._width} and of {other._width} bytes "
                 "cannot be merged: count rows of one width"
             )
-        bits = partition_bits(self.distinct + other.distinct)
-        pieces = [partition(_load(part), bits) for part in (*self._parts, *other._parts)]
+        entries = self.distinct + other.distinct
+        # Entries are loaded, laid partition by partition, and merged into new arrays.
+        copies = 2 * entries + sum(some.distinct for some in (self, other) if some.is_stored)
+        if not fits(copies * (8 * words_per_key(self._width) + 16), memory_limit):
+            mine, others = (some._canonical_chunks(ENTRIES_AT_ONCE) for some in (self, other))
+            parts = merge_to_files(mine, others, spill_location(spill))
+            return StateHistogram.from_parts(parts, self._width, in_order=True)
+        bits = partition_bits(entries)
+        pieces = [partition(loaded(part), bits) for part in (*self._parts, *other._parts)]
         return StateHistogram.from_parts([merged(pieces)] if pieces else [], self._width)
 
-    def with_first_rows(self, first_rows: npt.ArrayLike) -> StateHistogram:
+    def with_first_rows(
+        self, first_rows: npt.ArrayLike | Callable[[I64Array], npt.ArrayLike]
+    ) -> StateHistogram:
         """Return the same histogram with other row numbers.
 
         Parameters
         ----------
-        first_rows : (distinct,) integers
-            New row numbers, aligned with the present ones.
+        first_rows : (distinct,) integers, or callable
+            New row numbers, aligned with the present ones; or a function that is called with
+            present ones, (n,) int64, and returns new ones. It is called again whenever entries
+            of a histogram in files are read, which are not held in memory for that.
 
         Returns
         -------
@@ -382,11 +189,23 @@ class StateHistogram:
         ------
         ValueError
             If there is not one for each state.
-        """
-        keys, counts, _ = self._joined()
-        return StateHistogram(keys, counts, first_rows, self._width)
 
-    def packed_states(self, fetch: Callable[[I64Array], npt.ArrayLike] | None = None) -> U8Array:
+        Examples
+        --------
+        >>> histogram = StateHistogram([3, 4], [10, 1], [0, 7], width=1)
+        >>> histogram.with_first_rows(lambda rows: rows + 100).first_rows.tolist()
+        [100, 107]
+        """
+        if callable(first_rows) and are_outside(self._parts):
+            moved = [RenumberedPart.of(part, first_rows) for part in self._parts]
+            return self._with_parts(moved, self._in_order)
+        keys, counts, rows = self._joined()
+        if callable(first_rows):
+            first_rows = renumbered(read_only(rows), first_rows)
+        entries = (keys, counts, np.asarray(first_rows, np.int64))
+        return self._with_parts([entries], self._in_order)
+
+    def packed_states(self, fetch: Fetch | None = None) -> U8Array:
         """Return the distinct packed states, aligned with the counts.
 
         Parameters
@@ -416,32 +235,7 @@ class StateHistogram:
         True
         """
         keys, _, first_rows = self._joined()
-        if self._width <= WIDEST_EXACT:
-            words = np.ascontiguousarray(keys, "<u8").reshape(len(keys), words_per_key(self._width))
-            return np.ascontiguousarray(words.view(np.uint8)[:, : self._width])
-        if fetch is None:
-            raise ValueError(
-                f"keys of states of {self._width} bytes are digests: pass fetch, a function "
-                "that returns the rows with given numbers of what was counted"
-            )
-        order = np.argsort(first_rows)
-        found = np.asarray(fetch(first_rows[order]))
-        shape = (len(keys), self._width)
-        if found.dtype != np.uint8 or found.shape != shape:
-            raise ValueError(
-                f"fetch returned {found.dtype} of the shape {found.shape} "
-                f"where uint8 of the shape {shape} was asked for"
-            )
-        wrong = np.flatnonzero((key_words(found) != keys[order]).any(axis=1))
-        if len(wrong):
-            row = first_rows[order[wrong[0]]]
-            raise ValueError(
-                f"row {row} does not hold the state that was counted there: "
-                "fetch must read the same rows"
-            )
-        states = np.empty(shape, np.uint8)
-        states[order] = found
-        return states
+        return packed_states(keys, first_rows, self._width, fetch)
 
     def save(self, store: StoreLike | zarr.Group, path: str = "") -> None:
         """Write the histogram in canonical order to a Zarr group, replacing what is there.
@@ -455,6 +249,11 @@ class StateHistogram:
             Where to write.
         path : str
             Name of the group within the store.
+
+        Raises
+        ------
+        ValueError
+            If the histogram is read from there, because it is larger than memory.
         """
         saving.save(
             self._canonical_chunks(saving.CHUNK_ENTRIES),
@@ -463,10 +262,18 @@ class StateHistogram:
             width=self._width,
             distinct=self.distinct,
             total=self.total,
+            origin=self.origin,
         )
 
     @classmethod
-    def load(cls, store: StoreLike | zarr.Group, path: str = "") -> StateHistogram:
+    def load(
+        cls,
+        store: StoreLike | zarr.Group,
+        path: str = "",
+        *,
+        memory_limit: MemoryLimit = None,
+        verify: bool = False,
+    ) -> StateHistogram:
         """Read a histogram that `save` wrote.
 
         Parameters
@@ -475,19 +282,26 @@ class StateHistogram:
             Where it was written.
         path : str
             Name of the group within the store.
+        memory_limit : int, float or str, optional
+            As for `count_states`. A histogram that takes a quarter of it or more stays where it
+            is (`is_stored`): only its counts are read now, chunk by chunk, and it must not be
+            changed or removed for as long as it is used.
+        verify : bool
+            Whether to read all of it now, also if it stays where it is, so that any damage is
+            found now rather than when it is read.
 
         Returns
         -------
         StateHistogram
-            In memory.
+            In canonical order.
 
         Raises
         ------
         FileNotFoundError
             If there is no group.
         ValueError
-            If the group is not a complete histogram of a known format, or a chunk fails its
-            checksum.
+            If the group is not a complete histogram of a known format, or a chunk is missing or
+            fails its checksum. If it stays where it is, some of that shows when it is read.
 
         Examples
         --------
@@ -496,28 +310,11 @@ class StateHistogram:
         >>> histogram.save(store)
         >>> StateHistogram.load(store) == histogram
         True
+        >>> StateHistogram.load(store, memory_limit=100).is_stored
+        True
         """
-        return cls(**saving.load(store, path))
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _load(part: Part) -> Counted:
-    return part.load() if isinstance(part, OutsidePart) else part
-
-
-def _column(part: OutsidePart, column: int) -> npt.NDArray[Any]:
-    return part.load()[column]
-
-
-def _concatenated(parts: Sequence[Counted]) -> Counted:
-    keys, counts, rows = zip(*parts, strict=True)
-    return np.concatenate(keys), np.concatenate(counts), np.concatenate(rows)
-
-
-def _from_arrays(keys: Any, counts: Any, first_rows: Any, width: int) -> StateHistogram:
-    return StateHistogram(keys, counts, first_rows, width)
+        saved = loading.open_saved(store, path)
+        if fits(LOADED_SHARE * saved.nbytes, memory_limit):
+            return cls.from_parts([saved.entries()], saved.width, in_order=True)
+        parts, counted = saved.parts(verify)
+        return cls.from_parts(parts, saved.width, in_order=True, spectrum=counted)

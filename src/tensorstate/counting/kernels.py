@@ -203,14 +203,13 @@ def count_counts(counts: Any, bins: Any) -> Any:
     Parameters
     ----------
     counts : (n,) int64
-        At least 1 each.
     bins : (m,) int64
         Changed in place.
 
     Returns
     -------
     int
-        How many counts are too large for `bins`.
+        How many counts are too large for `bins`, or negative.
     """
     ones = large = 0
     for i in range(np.uint64(len(counts))):

@@ -21,11 +21,25 @@ import dask
 import psutil
 from dask.utils import format_bytes, parse_bytes
 
-__all__ = ["MemoryLimit", "available_memory", "give_back", "parse_limit", "spill_location"]
+__all__ = [
+    "LOADED_SHARE",
+    "MemoryLimit",
+    "available_memory",
+    "fits",
+    "give_back",
+    "parse_limit",
+    "spill_location",
+]
 
 MemoryLimit: TypeAlias = "int | float | str | None"
 
 dask.config.update_defaults({"tensorstate": {"memory-limit": None, "spill": None}})
+
+LOADED_SHARE = 4
+"""What takes less than this part of the limit is loaded, for as long as somebody has it."""
+
+ALWAYS_FREE = 64 << 20
+"""So many bytes are taken without asking the system, which takes as long as a small merge."""
 
 CGROUPS = (
     # version 2, then version 1: limit, usage, statistics
@@ -103,6 +117,36 @@ def available_memory(root: str = "/sys/fs/cgroup") -> int:
             used = int(usage) - _inactive_files(statistics)
             available = min(available, int(limit) - max(used, 0))
     return max(available, 0)
+
+
+def fits(size: int, memory_limit: MemoryLimit) -> bool:
+    """Whether this process may take so many bytes: within the limit that was set, or by default.
+
+    Parameters
+    ----------
+    size : int
+        Bytes.
+    memory_limit : int, float, str or None
+        As for `parse_limit`; if nobody set a limit, it is half of what is available.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ValueError
+        If the limit is not a number of bytes above zero.
+
+    Examples
+    --------
+    >>> fits(1000, 999), fits(1000, "1 kB"), fits(1000, None)
+    (False, True, True)
+    """
+    limit = parse_limit(memory_limit)
+    if limit is not None:
+        return size <= limit
+    return size <= ALWAYS_FREE or size <= available_memory() // 2
 
 
 def _inactive_files(statistics: str) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,38 +14,50 @@ from tensorstate.counting.blocks import Counted, I64Array, canonical_order
 from tensorstate.counting.keys import frozen
 from tensorstate.counting.spill import SpillDirectory, Write
 
-__all__ = ["OutsidePart", "StoredPart"]
+__all__ = [
+    "DamagedHistogramError",
+    "LazyPart",
+    "OutsidePart",
+    "RenumberedPart",
+    "Spectrum",
+    "StoredPart",
+]
+
+Spectrum: TypeAlias = tuple[I64Array, I64Array]
+"""The counts that occur, ascending, and how many states have each."""
 
 MOST_BINS = 1 << 16
 
 
+class DamagedHistogramError(ValueError):
+    """A saved histogram is not what was written."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class OutsidePart:
-    """Distinct keys, counts and first rows of a range of partitions, outside memory.
+class LazyPart:
+    """Distinct keys, counts and first rows of a range of the mixed hash, outside memory.
 
     Attributes
     ----------
-    directory : SpillDirectory
-        Where its files are. They are removed when no part refers to it any more.
     distinct : int
-        How many keys it has.
+        How many keys it has, at least one.
     total : int
         Sum of their counts.
     words : int
         Words of a key.
-    times_seen, number_of_states : (n,) int64
-        The spectrum of its counts.
     is_sorted : bool
         Whether `load` brings the part into canonical order.
     """
 
-    directory: SpillDirectory
     distinct: int
     total: int
     words: int
-    times_seen: I64Array
-    number_of_states: I64Array
     is_sorted: bool = False
+
+    @property
+    def origin(self) -> str | None:
+        """Where it is read from, if that is not its own: a copy elsewhere can read it too."""
+        return None
 
     def load(self) -> Counted:
         """Return keys, counts and first rows in memory."""
@@ -54,8 +67,77 @@ class OutsidePart:
             return keys[order], counts[order], rows[order]
         return keys, counts, rows
 
+    def column(self, number: int) -> npt.NDArray[Any]:
+        """Return keys (0), counts (1) or first rows (2) in memory."""
+        return self.load()[number]
+
+    def spectrum(self) -> Spectrum:
+        """Return the spectrum of the counts."""
+        return spectrum_of_counts(self.column(1))
+
     def _entries(self) -> Counted:
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OutsidePart(LazyPart):
+    """A part that is in the files of one count or merge.
+
+    Attributes
+    ----------
+    directory : SpillDirectory
+        Where its files are. They are removed when no part refers to it any more.
+    times_seen, number_of_states : (n,) int64
+        The spectrum of its counts.
+    """
+
+    directory: SpillDirectory
+    times_seen: I64Array
+    number_of_states: I64Array
+
+    def spectrum(self) -> Spectrum:
+        """Return the spectrum of the counts, which is known."""
+        return self.times_seen, self.number_of_states
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RenumberedPart(LazyPart):
+    """A part with other first rows.
+
+    Attributes
+    ----------
+    source : LazyPart
+        Where the entries come from.
+    renumber : callable
+        Called with first rows, (n,) int64, it returns those that take their places.
+    """
+
+    source: LazyPart
+    renumber: Callable[[I64Array], npt.ArrayLike]
+
+    @classmethod
+    def of(cls, source: LazyPart, renumber: Callable[[I64Array], npt.ArrayLike]) -> RenumberedPart:
+        """Return `source` with other first rows."""
+        return cls(
+            distinct=source.distinct,
+            total=source.total,
+            words=source.words,
+            source=source,
+            renumber=renumber,
+        )
+
+    @property
+    def origin(self) -> str | None:
+        """Where the source is read from."""
+        return self.source.origin
+
+    def spectrum(self) -> Spectrum:
+        """Return the spectrum of the counts."""
+        return self.source.spectrum()
+
+    def _entries(self) -> Counted:
+        keys, counts, rows = self.source.load()
+        return keys, counts, renumbered(rows, self.renumber)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,19 +223,42 @@ class StoredPart(OutsidePart):
 
 
 def facts(counted: Counted) -> dict[str, Any]:
-    """Return what every part knows of its entries: the arguments of `OutsidePart` but one."""
+    """Return what every part in files knows of its entries, for the constructor."""
     keys, counts, _ = counted
-    bins = np.zeros(MOST_BINS, np.int64)
-    large = kernels.count_counts(frozen(counts), bins)
-    times_seen = np.flatnonzero(bins)
-    number_of_states = bins[times_seen]
-    if large:
-        more = np.unique(counts[counts >= MOST_BINS], return_counts=True)
-        times_seen, number_of_states = np.concatenate([[times_seen, number_of_states], more], 1)
+    times_seen, number_of_states = spectrum_of_counts(counts)
     return {
         "distinct": len(counts),
         "total": int(times_seen @ number_of_states),
         "words": 1 if keys.ndim == 1 else 2,
-        "times_seen": times_seen.astype(np.int64),
-        "number_of_states": number_of_states.astype(np.int64),
+        "times_seen": times_seen,
+        "number_of_states": number_of_states,
     }
+
+
+def spectrum_of_counts(counts: I64Array) -> Spectrum:
+    """Return the spectrum of at least one count, fast where all are small."""
+    bins = np.zeros(MOST_BINS, np.int64)
+    if kernels.count_counts(frozen(counts), bins):
+        times_seen, number_of_states = np.unique(counts, return_counts=True)
+    else:
+        times_seen = np.flatnonzero(bins)
+        number_of_states = bins[times_seen]
+    return times_seen.astype(np.int64), number_of_states.astype(np.int64)
+
+
+def renumbered(rows: I64Array, renumber: Callable[[I64Array], npt.ArrayLike]) -> I64Array:
+    """Return what `renumber` makes of first rows; raise ValueError if it is not as many."""
+    found = np.asarray(renumber(rows), np.int64)
+    if found.shape != rows.shape:
+        raise ValueError(
+            f"the function for new first rows returned the shape {found.shape} for {rows.shape}: "
+            "it must return one number for each"
+        )
+    return found
+
+
+def out_of_order(where: str) -> DamagedHistogramError:
+    """Return the error for entries that are not in canonical order."""
+    return DamagedHistogramError(
+        f"{where} is damaged: its entries are not in canonical order: count again"
+    )

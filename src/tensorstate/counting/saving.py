@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.storage import StoreLike
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, StoreLike, StorePath, WrapperStore
+from zarr.storage._common import make_store_path
 
 from tensorstate.counting.blocks import Counted
 from tensorstate.counting.keys import words_per_key
 
-__all__ = ["CHUNK_ENTRIES", "load", "save"]
+__all__ = ["ATTRIBUTE", "CHUNK_ENTRIES", "FORMAT", "NAMES", "address", "save", "store_of", "tails"]
 
 FORMAT = 1
 ATTRIBUTE = "tensorstate_histogram"
@@ -29,6 +30,7 @@ def save(
     width: int,
     distinct: int,
     total: int,
+    origin: str | None = None,
 ) -> None:
     """Write a histogram to a Zarr group, replacing what is there.
 
@@ -44,21 +46,32 @@ def save(
         Bytes of a packed state.
     distinct, total : int
         How many entries there are, and the sum of their counts.
+    origin : str, optional
+        The `address` of what chunks are read from, which must not be replaced.
+
+    Raises
+    ------
+    ValueError
+        If it would be.
     """
-    group = zarr.create_group(store=_store_of(store), path=path, overwrite=True)
-    words = words_per_key(width)
-    shapes: list[tuple[int, ...]] = [() if words == 1 else (2,), (), ()]
+    target = sync(make_store_path(store_of(store), path=path))
+    if origin and is_below(origin, address(target)):
+        raise ValueError(
+            f"{target} cannot be replaced, because this histogram is read from {origin}: "
+            "save it elsewhere, or load it with a larger memory_limit"
+        )
+    group = zarr.create_group(store=store_of(store), path=path, overwrite=True)
     length = min(max(distinct, 1), CHUNK_ENTRIES)
     arrays = [
         group.create_array(
             name,
-            shape=(distinct, *shape),
+            shape=(distinct, *tail),
             dtype=dtype,
-            chunks=(length, *shape),
+            chunks=(length, *tail),
             compressors=[BloscCodec(cname="lz4", shuffle="noshuffle"), Crc32cCodec()],
             config={"write_empty_chunks": True},
         )
-        for name, shape, dtype in zip(NAMES, shapes, ("uint64", "int64", "int64"), strict=True)
+        for name, (tail, dtype) in zip(NAMES, tails(width), strict=True)
     ]
     start = 0
     for entries in chunks:
@@ -74,37 +87,26 @@ def save(
     }
 
 
-def load(store: StoreLike | zarr.Group, path: str) -> dict[str, Any]:
-    """Read what `save` wrote; parameters and errors are those of `StateHistogram.load`.
-
-    Returns
-    -------
-    dict
-        keys, counts, first_rows and width.
-    """
-    group = zarr.open_group(_store_of(store), path=path, mode="r")
-    facts = group.attrs.get(ATTRIBUTE)
-    if not isinstance(facts, dict):
-        raise ValueError(f"{group.store_path} does not hold a complete histogram: count again")
-    if facts["format"] != FORMAT:
-        raise ValueError(
-            f"{group.store_path} holds a histogram of format {facts['format']}, "
-            f"and this version reads format {FORMAT}: update tensorstate"
-        )
-    read: dict[str, Any] = {}
-    for name in NAMES:
-        try:
-            read[name] = np.asarray(group[name][...])  # type: ignore[index]
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{group.store_path}/{name} is damaged: {error}") from error
-    distinct, total = len(read["counts"]), int(read["counts"].sum())
-    if distinct != facts["distinct"] or total != facts["total"]:
-        raise ValueError(
-            f"{group.store_path} is damaged: it should hold {facts['distinct']} distinct of "
-            f"{facts['total']} states, not {distinct} of {total}"
-        )
-    return {**read, "width": int(facts["width"])}
+def tails(width: int) -> list[tuple[tuple[int, ...], str]]:
+    """Return the shape of one entry and the type of keys, counts and first rows."""
+    return [((2,) if words_per_key(width) == 2 else (), "uint64"), ((), "int64"), ((), "int64")]
 
 
-def _store_of(store: StoreLike | zarr.Group) -> Any:
+def store_of(store: StoreLike | zarr.Group) -> Any:
+    """Return what Zarr opens, with a path below it, in place of a store or group."""
     return store.store_path if isinstance(store, zarr.Group) else store
+
+
+def address(path: StorePath) -> str:
+    """Return what tells a place in a store from all others that this process knows."""
+    store = path.store
+    while isinstance(store, WrapperStore):
+        store = store._store
+    if isinstance(store, LocalStore):
+        return str((store.root / path.path).resolve())
+    return str(StorePath(store, path.path))
+
+
+def is_below(inner: str, outer: str) -> bool:
+    """Whether the first address is the second, or within it."""
+    return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")

@@ -30,6 +30,7 @@ from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from tensorstate.counting import StateHistogram
+from tensorstate.counting.memory import MemoryLimit
 from tensorstate.storage.format import list_names
 from tensorstate.storage.increments import Coverage, coverage_of, is_covered_by
 from tensorstate.storage.part import PartReader
@@ -77,13 +78,20 @@ class HistogramCache:
         self._width = width
         self._writable = writable
 
-    def load(self, coverage: Coverage) -> tuple[Coverage, StateHistogram] | None:
-        """Return what is cached of these rows, and a count of it; None if nothing is."""
+    def load(
+        self, coverage: Coverage, memory_limit: MemoryLimit = None
+    ) -> tuple[Coverage, StateHistogram] | None:
+        """Return what is cached of these rows, and a count of it; None if nothing is.
+
+        A count that is larger than the limit allows (see `StateHistogram.load`) was read once, so
+        that it can be believed. It stays in the cache: `origin` tells, and it is gone when it is
+        replaced there.
+        """
         # Anything may lie there, so that anything may go wrong.
         with contextlib.suppress(Exception):
             published = self._published()
             if published is not None and is_covered_by(published.parts, coverage):
-                return published.parts, self._histogram(published)
+                return published.parts, self._histogram(published, memory_limit)
         return None
 
     def load_spectrum(self, coverage: Coverage) -> Spectrum | None:
@@ -145,16 +153,10 @@ class HistogramCache:
             return None
         return _Published(str(facts["entry"]), parts, self._width, int(facts["distinct"]), total)
 
-    def _histogram(self, published: _Published) -> StateHistogram:
+    def _histogram(self, published: _Published, memory_limit: MemoryLimit) -> StateHistogram:
         path = self._path / published.entry
-        for name in list_names(path):
-            if name == "zarr.json":
-                continue
-            array = zarr.open_array(path / name, mode="r", zarr_format=3)
-            # Zarr reads a missing chunk as zeros; all others carry a checksum.
-            if array.nchunks_initialized != array.nchunks:
-                raise ValueError(f"{path}/{name} lacks chunks")
-        histogram = StateHistogram.load(zarr.open_group(path, mode="r", zarr_format=3))
+        group = zarr.open_group(path, mode="r", zarr_format=3)
+        histogram = StateHistogram.load(group, memory_limit=memory_limit, verify=True)
         found = (histogram.width, histogram.distinct, histogram.total)
         if found != (published.width, published.distinct, published.total):
             raise ValueError(f"{path} holds another histogram than the cache says")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tensorstate.counting import StateHistogram, count_states
 from tensorstate.storage.part import PartReader
@@ -62,7 +64,7 @@ def count_parts(
     known : StateHistogram, optional
         The result of that. Its rows are numbered through the rows that it covers.
     **limits
-        `memory_limit` and `spill`, as for `count_states`.
+        `memory_limit` and `spill`, as for `count_states` and `StateHistogram.merge`.
 
     Returns
     -------
@@ -73,6 +75,8 @@ def count_parts(
     ------
     DamagedChunkError
         If a chunk that has to be read is missing or damaged; it names run, layer, part and chunk.
+    DamagedHistogramError
+        If `known` is read from files that were changed.
     """
     if known is None:
         return count_states(list(parts), **limits)
@@ -90,9 +94,8 @@ def count_parts(
     known = _moved(known, [rows for _, rows in covered], [start_of[part] for part, _ in covered])
     if not pieces:
         return known
-    return known.merge(
-        _moved(count_states(pieces, **limits), [len(piece) for piece in pieces], places)
-    )
+    new = _moved(count_states(pieces, **limits), [len(piece) for piece in pieces], places)
+    return known.merge(new, **limits)
 
 
 def _rows_from(part: PartReader, start: int) -> list[PartRows]:
@@ -110,5 +113,10 @@ def _moved(
     shifts = np.asarray(starts, np.int64) - (ends - np.asarray(lengths, np.int64))
     if not shifts.any():
         return histogram
-    rows = histogram.first_rows
-    return histogram.with_first_rows(rows + shifts[np.searchsorted(ends, rows, side="right")])
+    return histogram.with_first_rows(partial(_shifted, ends=ends, shifts=shifts))
+
+
+def _shifted(
+    rows: NDArray[np.int64], ends: NDArray[np.int64], shifts: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    return rows + shifts[np.searchsorted(ends, rows, side="right")]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from tensorstate.bits import decompress_states
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
+from tensorstate.counting.parts import DamagedHistogramError
 from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import LayerInfo
@@ -187,7 +188,9 @@ class LayerStates:
             each like a selection of its instances, within what the limit leaves beside the
             results so far: chunks that hold several labels are then read for each of them.
         memory_limit, spill : optional
-            What counting may take and where it spills, as for `count_states`.
+            What counting may take and where it spills, as for `count_states`. A count in the
+            cache that takes a quarter of the limit or more stays there (`StateHistogram.origin`):
+            it can be read until it is replaced, after more states were captured.
 
         Returns
         -------
@@ -262,15 +265,24 @@ class LayerStates:
         if before and not is_covered_by(before[0], coverage) and before[0] != coverage:
             before = None
         if before is None and cache is not None:
-            before = cache.load(coverage)
+            before = cache.load(coverage, limits.get("memory_limit"))
         if before is None or before[0] != coverage:
-            histogram = count_parts(parts, *(before or ()), **limits)
+            try:
+                histogram = count_parts(parts, *(before or ()), **limits)
+            except DamagedHistogramError:
+                # Another process has replaced what was cached, in the middle of it.
+                histogram = count_parts(parts, **limits)
             if cache is not None:
                 # In the order in which it is cached, so that it is always the same.
                 histogram = histogram.sorted()
                 cache.save(parts, histogram)
+                if histogram.origin:
+                    # It was read from what has just been replaced.
+                    again = cache.load(coverage, limits.get("memory_limit"))
+                    histogram = again[1] if again and again[0] == coverage else histogram
             before = (coverage, histogram)
-        self._counted = before
+        # What is read from the cache may be gone by the next time.
+        self._counted = None if before[1].origin else before
         return before[1]
 
     def _distinct_packed(self) -> NDArray[np.uint8]:

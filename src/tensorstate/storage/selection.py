@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -157,7 +158,7 @@ def count_instances(
 def count_selected(selected: list[SelectedRows], **limits: Any) -> StateHistogram:
     """Count what `select` found, as `count_instances` does."""
     histogram = count_states(selected, **limits)
-    return histogram.with_first_rows(_numbers_in_layer(selected, histogram.first_rows))
+    return histogram.with_first_rows(partial(_numbers_in_layer, selected))
 
 
 def _numbers_in_layer(selected: list[SelectedRows], places: NDArray[np.int64]) -> NDArray[np.int64]:

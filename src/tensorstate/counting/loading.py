@@ -1,0 +1,297 @@
+"""Saved histograms: what they say of themselves is checked, and they are read chunk by chunk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.core.sync import sync
+from zarr.storage import StoreLike
+
+from tensorstate.counting.blocks import Counted, canonical_order
+from tensorstate.counting.keys import U64Array, mixed_hash, words_per_key
+from tensorstate.counting.parts import (
+    DamagedHistogramError,
+    LazyPart,
+    Spectrum,
+    out_of_order,
+    spectrum_of_counts,
+)
+from tensorstate.counting.saving import ATTRIBUTE, FORMAT, NAMES, address, store_of, tails
+from tensorstate.counting.walk import sum_of_spectra
+
+__all__ = ["Saved", "SavedPart", "is_canonical", "open_saved"]
+
+LARGEST_CHUNK = 1 << 18
+"""So many entries a chunk may have in format 1: one is in memory at a time."""
+
+SPECTRA_AT_ONCE = 64
+
+UNREADABLE = (ValueError, RuntimeError, TypeError)
+"""What Zarr and its codecs raise for a chunk that is not what was written."""
+
+Arrays: TypeAlias = "tuple[zarr.Array[Any], zarr.Array[Any], zarr.Array[Any]]"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A saved histogram whose metadata fit each other.
+
+    Attributes
+    ----------
+    where : str
+        Names it in an error.
+    width : int
+        Bytes of a packed state.
+    distinct, total : int
+        How many entries there are, and the sum of their counts.
+    arrays : (keys, counts, first rows) as zarr.Array
+        With chunks of as many entries each.
+    """
+
+    where: str
+    width: int
+    distinct: int
+    total: int
+    arrays: Arrays
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the entries take in memory."""
+        return self.distinct * (8 * words_per_key(self.width) + 16)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks each array has."""
+        return -(-self.distinct // self.arrays[0].chunks[0])
+
+    def entries(self) -> Counted:
+        """Read all keys, counts and first rows.
+
+        Raises
+        ------
+        DamagedHistogramError
+            If they are not what was saved.
+        """
+        keys, counts, rows = (read_all(array) for array in self.arrays)
+        self._check_counts(int(counts.sum()), int(counts.min(initial=1)))
+        if not is_canonical(keys):
+            raise out_of_order(self.where)
+        return keys, counts, rows
+
+    def parts(self, verify: bool = False) -> tuple[list[SavedPart], Spectrum]:
+        """Return a part for each chunk, and the spectrum of all; counts are read once for that.
+
+        Parameters
+        ----------
+        verify : bool
+            Whether to read all the rest too, so that any damage is found.
+
+        Raises
+        ------
+        DamagedHistogramError
+            If what was read is not what was saved.
+        """
+        parts: list[SavedPart] = []
+        spectra: list[Spectrum] = []
+        least, last = 1, None
+        for chunk in range(self.chunks):
+            counts = read_chunk(self.arrays[1], chunk)
+            least = min(least, int(counts.min()))
+            spectra.append(spectrum_of_counts(counts))
+            if len(spectra) == SPECTRA_AT_ONCE:
+                spectra = [sum_of_spectra(spectra)]
+            part = SavedPart(
+                distinct=len(counts),
+                total=int(counts.sum()),
+                words=words_per_key(self.width),
+                arrays=self.arrays,
+                chunk=chunk,
+            )
+            if verify:
+                keys = part.load()[0]
+                if last is not None and not is_canonical(np.concatenate([last, keys[:1]])):
+                    raise out_of_order(self.where)
+                last = keys[-1:]
+            parts.append(part)
+        self._check_counts(sum(part.total for part in parts), least)
+        return parts, sum_of_spectra(spectra)
+
+    def _check_counts(self, total: int, least: int) -> None:
+        if total != self.total or least < 1:
+            raise DamagedHistogramError(
+                f"{self.where} is damaged: it should hold {self.distinct} distinct of "
+                f"{self.total} states, each seen at least "
+                f"once, not of {total} and {least} times: count again"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SavedPart(LazyPart):
+    """A chunk of a saved histogram, in canonical order as it is.
+
+    Attributes
+    ----------
+    arrays : (keys, counts, first rows) as zarr.Array
+        Of the whole histogram.
+    chunk : int
+        Which one of theirs.
+    """
+
+    arrays: Arrays
+    chunk: int
+    is_sorted: bool = True
+
+    @property
+    def origin(self) -> str:
+        """Where the histogram was saved."""
+        return address(self.arrays[0].store_path).rpartition("/")[0]
+
+    def load(self) -> Counted:
+        """Return keys, counts and first rows in memory.
+
+        Raises
+        ------
+        DamagedHistogramError
+            If they are not what was saved.
+        """
+        keys, counts, rows = (read_chunk(array, self.chunk) for array in self.arrays)
+        if int(counts.sum()) != self.total:
+            raise DamagedHistogramError(
+                f"{self.origin} was changed after it was loaded: load it again"
+            )
+        if not is_canonical(keys):
+            raise out_of_order(self.origin)
+        return keys, counts, rows
+
+    def column(self, number: int) -> npt.NDArray[Any]:
+        """Return keys (0), counts (1) or first rows (2) in memory."""
+        return read_chunk(self.arrays[number], self.chunk)
+
+
+def open_saved(store: StoreLike | zarr.Group, path: str) -> Saved:
+    """Find a saved histogram and check its metadata; no entry is read.
+
+    Parameters
+    ----------
+    store, path
+        As for `StateHistogram.load`.
+
+    Returns
+    -------
+    Saved
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no group.
+    DamagedHistogramError
+        If it does not hold a complete histogram of a known format.
+    """
+    group = zarr.open_group(store_of(store), path=path, mode="r")
+    where = str(group.store_path)
+    facts: Any = group.attrs.get(ATTRIBUTE)
+    if not isinstance(facts, dict):
+        raise DamagedHistogramError(f"{where} does not hold a complete histogram: count again")
+    if facts.get("format") != FORMAT:
+        raise DamagedHistogramError(
+            f"{where} holds a histogram of format {facts.get('format')}, "
+            f"and this version reads format {FORMAT}: update tensorstate"
+        )
+    width, distinct, total = (facts.get(name, -1) for name in ("width", "distinct", "total"))
+    sound = all(isinstance(number, int) for number in (width, distinct, total))
+    if not sound or width < 1 or not 0 <= distinct <= total:
+        raise DamagedHistogramError(f"{where} is damaged: it says {facts} of itself: count again")
+    keys, counts, rows = (
+        _array(group, name, (distinct, *tail), dtype)
+        for name, (tail, dtype) in zip(NAMES, tails(width), strict=True)
+    )
+    if not keys.chunks[0] == counts.chunks[0] == rows.chunks[0]:
+        raise DamagedHistogramError(
+            f"{where} is damaged: its arrays have chunks of different lengths: count again"
+        )
+    return Saved(where, width, distinct, total, (keys, counts, rows))
+
+
+def _array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str) -> zarr.Array[Any]:
+    """Return an array of the group, if it is of this kind and in small enough chunks."""
+    where = f"{group.store_path}/{name}"
+    try:
+        array = group[name]
+    except (KeyError, ValueError, TypeError) as error:
+        raise DamagedHistogramError(f"{where} is damaged: {error!r}: count again") from error
+    if not isinstance(array, zarr.Array) or (array.shape, str(array.dtype)) != (
+        shape,
+        dtype,
+    ):
+        raise DamagedHistogramError(
+            f"{where} is damaged: it should be {dtype} of the shape {shape}, not {array}: "
+            "count again"
+        )
+    chunks, tail = array.chunks, shape[1:]
+    if array.shards is not None or not 1 <= chunks[0] <= LARGEST_CHUNK or chunks[1:] != tail:
+        raise DamagedHistogramError(
+            f"{where} is damaged: it should have chunks of at most {LARGEST_CHUNK} entries, "
+            f"not of the shape {array.shards or chunks}: count again"
+        )
+    return array
+
+
+def read_all(array: zarr.Array[Any]) -> npt.NDArray[Any]:
+    """Read all chunks at once, or raise DamagedHistogramError where one is missing or damaged."""
+    chunks = range(-(-array.shape[0] // array.chunks[0]))
+    try:
+        values = np.asarray(array[...])
+    except UNREADABLE:
+        # One by one, to tell which chunk it is.
+        return np.concatenate([read_chunk(array, chunk) for chunk in chunks])
+    check_exist(array, chunks)
+    return values
+
+
+def read_chunk(array: zarr.Array[Any], chunk: int) -> npt.NDArray[Any]:
+    """Read one chunk, or raise DamagedHistogramError where it is missing or damaged."""
+    length = array.chunks[0]
+    try:
+        values = np.asarray(array[chunk * length : (chunk + 1) * length])
+    except UNREADABLE as error:
+        raise DamagedHistogramError(
+            f"{array.store_path} is damaged: chunk {chunk}: {error}: count again"
+        ) from error
+    check_exist(array, [chunk])
+    return values
+
+
+def check_exist(array: zarr.Array[Any], chunks: Sequence[int]) -> None:
+    """Raise DamagedHistogramError if a chunk is missing, after it was read.
+
+    Zarr reads such a chunk as zeros, also one that was removed a moment ago.
+    """
+    tail = [0] * (array.ndim - 1)
+    names = [array.metadata.encode_chunk_key((chunk, *tail)) for chunk in chunks]
+
+    async def look() -> list[bool]:
+        return await asyncio.gather(*((array.store_path / name).exists() for name in names))
+
+    for chunk, name, found in zip(chunks, names, sync(look()), strict=True):
+        if not found:
+            raise DamagedHistogramError(
+                f"{array.store_path} is damaged: chunk {chunk} is missing ({name}): count again"
+            )
+
+
+def is_canonical(keys: U64Array) -> bool:
+    """Whether keys are all different, and ascend by mixed hash and then by words."""
+    hashes = mixed_hash(keys)
+    if (hashes[1:] > hashes[:-1]).all():
+        return True
+    order = canonical_order(keys)
+    different = keys[1:] != keys[:-1]
+    if different.ndim == 2:
+        different = different.any(axis=1)
+    return bool((np.diff(order) == 1).all() and different.all())
