@@ -6,11 +6,8 @@ merged. What they give is in canonical order too, and goes to a file as it comes
 
 from __future__ import annotations
 
-import os
-import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +55,7 @@ def merge_to_files(
         If files cannot be written, such as on a full disk; nothing is left of them.
     """
     directory = SpillDirectory.create(below)
-    weakref.finalize(directory, _remove, replace(directory), os.getpid())
+    directory.remove_with_last()
     parts: list[StoredPart] = []
     name, offset = "merged", 0
     try:
@@ -72,12 +69,6 @@ def merge_to_files(
     finally:
         give_back()
     return parts
-
-
-def _remove(directory: SpillDirectory, process: int) -> None:
-    # A forked child has a copy of the object, and no say in the files.
-    if os.getpid() == process:
-        directory.remove()
 
 
 def merged_in_order(first: Iterable[Counted], second: Iterable[Counted]) -> Iterator[Counted]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import weakref
@@ -16,6 +15,7 @@ import numpy as np
 from tensorstate.counting.blocks import Scratch, count_block, empty_room, lay_out
 from tensorstate.counting.histogram import StateHistogram
 from tensorstate.counting.keys import words_per_key
+from tensorstate.counting.memory import LOADED_SHARE
 from tensorstate.counting.merging import MergedPart, SpillJob, merged_groups
 from tensorstate.counting.parts import OutsidePart, StoredPart, facts
 from tensorstate.counting.plan import CountPlan
@@ -24,9 +24,6 @@ from tensorstate.counting.sources import Block, read
 from tensorstate.counting.spill import SpillDirectory, write_pieces
 
 __all__ = ["histogram_of", "merge_graph", "spill_block", "spill_job"]
-
-LOADED_SHARE = 4
-"""A result that takes less than this part of the limit is loaded, and its files are removed."""
 
 REPEATS = 2
 """A range whose spill files take so many times what it gives is written merged."""
@@ -195,7 +192,7 @@ def histogram_of(
     distinct = sum(part.distinct for part in parts)
     words = words_per_key(plan.width)
     if distinct * (8 * words + 16) > plan.memory_limit // LOADED_SHARE:
-        weakref.finalize(owner, _remove, replace(owner), os.getpid())
+        owner.remove_with_last()
         return StateHistogram.from_parts([replace(p, directory=owner) for p in parts], plan.width)
     room = empty_room(distinct, words)
     done = 0
@@ -205,9 +202,3 @@ def histogram_of(
         done += part.distinct
     owner.remove()
     return StateHistogram.from_parts([room], plan.width)
-
-
-def _remove(directory: SpillDirectory, process: int) -> None:
-    # A forked child has a copy of the object, and no say in the files.
-    if os.getpid() == process:
-        directory.remove()

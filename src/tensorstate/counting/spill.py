@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -195,6 +197,10 @@ class SpillDirectory:
             "pass spill, a directory or URL that all workers reach",
         )
 
+    def remove_with_last(self) -> None:
+        """Remove the directory when nothing refers to this object any more."""
+        weakref.finalize(self, _remove_here, replace(self), os.getpid())
+
     def remove(self) -> None:
         """Remove the directory; tasks that are still running fail when they next write."""
         if self.is_local:
@@ -203,6 +209,12 @@ class SpillDirectory:
         files, root = self._files()
         with contextlib.suppress(FileNotFoundError):
             files.rm(root, recursive=True)
+
+
+def _remove_here(directory: SpillDirectory, process: int) -> None:
+    # A forked child has a copy of the object, and no say in the files.
+    if os.getpid() == process:
+        directory.remove()
 
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
