@@ -208,6 +208,7 @@ class Addresses:
     def piece(self, bits: int, first_row: int) -> Piece:
         """Return what was counted, by partition; `first_row` is to be added to its rows."""
         keys = np.flatnonzero(self._counts)
+        keys = keys[np.argsort(self._rows[keys])]
         counted = keys.astype(np.uint64), self._counts[keys], self._rows[keys]
         return partition(counted, bits, first_row)
 
