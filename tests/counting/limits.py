@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tensorstate.counting import blocks, plan
+from tensorstate.counting import pieces, plan
 
 
 def make_tiny(patch, rows_per_partition=40):
@@ -16,7 +16,7 @@ def make_tiny(patch, rows_per_partition=40):
     patch.setattr(plan, "READ_COPIES", 0)
     patch.setattr(plan, "LEAST_READ", 1)
     patch.setattr(plan, "LEAST_ROWS", 1)
-    patch.setattr(blocks, "ROWS_PER_PARTITION", rows_per_partition)
+    patch.setattr(pieces, "ROWS_PER_PARTITION", rows_per_partition)
 
 
 def files(folder):

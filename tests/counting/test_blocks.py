@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 
 from tensorstate.counting import blocks, partitions
 from tensorstate.counting.histogram import StateHistogram
-from tensorstate.counting.keys import mixed_hash
+from tensorstate.counting.keys import frozen, key_words, mixed_hash
+from tensorstate.counting.pieces import (
+    canonical_order,
+    empty_room,
+    entries,
+    lay_out,
+    merge_by_sorting,
+    merge_pieces,
+    merged,
+    part_of,
+)
 from tests.strategies import (
     STRUCTURES,
     as_dict,
@@ -19,11 +29,11 @@ from tests.strategies import (
 def count(rows, bits, first_row=0):
     """Count one array through both kinds of tasks."""
     pieces = blocks.count_block([rows], len(rows), rows.shape[1], first_row, bits)
-    return StateHistogram(*blocks.merged(pieces), rows.shape[1])
+    return StateHistogram(*merged(pieces), rows.shape[1])
 
 
 def in_order(counted):
-    order = blocks.canonical_order(counted[0])
+    order = canonical_order(counted[0])
     return [array[order].tolist() for array in counted]
 
 
@@ -48,21 +58,45 @@ def test_pieces_of_several_blocks_add_up(rows, bits, cut):
         *blocks.count_block([rows[:cut]], cut, rows.shape[1], 0, bits),
         *blocks.count_block([rows[cut:]], len(rows) - cut, rows.shape[1], cut, bits),
     ]
-    merged = blocks.merged(pieces)
-    assert as_dict(StateHistogram(*merged, rows.shape[1]), rows) == count_by_hand(rows)
-    assert in_order(merged) == in_order(blocks.merge_by_sorting(pieces, 0, 1 << bits))
+    found = merged(pieces)
+    assert as_dict(StateHistogram(*found, rows.shape[1]), rows) == count_by_hand(rows)
+    assert in_order(found) == in_order(merge_by_sorting(pieces, 0, 1 << bits))
 
 
 @reproducible
 @given(rows=packed_states(), bits=st.integers(0, 6), cut=st.integers(0, 300))
 def test_divided_rows_are_counted_by_the_merge(rows, bits, cut):
-    keys = blocks.key_words(rows)
+    keys = key_words(rows)
     cut = min(cut, len(keys))
     pieces = [divided(part, bits, row) for part, row in ((keys[:cut], 0), (keys[cut:], cut))]
     pieces = [piece for piece in pieces if len(piece.keys)]
-    merged = blocks.merged(pieces)
-    assert as_dict(StateHistogram(*merged, rows.shape[1]), rows) == count_by_hand(rows)
-    assert in_order(merged) == in_order(blocks.merge_by_sorting(pieces, 0, 1 << bits))
+    found = merged(pieces)
+    assert as_dict(StateHistogram(*found, rows.shape[1]), rows) == count_by_hand(rows)
+    assert in_order(found) == in_order(merge_by_sorting(pieces, 0, 1 << bits))
+
+
+@reproducible
+@given(
+    rows=packed_states(),
+    bits=st.integers(0, 6),
+    cut=st.integers(0, 300),
+    first_row=st.sampled_from([0, 5, 2**32 + 1]),
+)
+def test_a_piece_that_is_laid_out_holds_the_same(rows, bits, cut, first_row):
+    keys = key_words(rows)
+    chunks = blocks.Divided(len(keys), keys.ndim, bits)
+    chunks.append(keys[:cut], first_row)
+    chunks.append(keys[cut:], first_row + len(keys[:cut]))
+    piece = chunks.piece()
+    whole = lay_out(piece)
+    assert len(whole.add) == 1
+    assert whole.rows.dtype == np.uint32
+    for p in range(1 << bits):
+        part, expected = (each.select(p, p + 1) for each in (whole, piece))
+        assert np.array_equal(part.keys, expected.keys)
+        add = np.repeat(expected.add, np.diff(expected.starts, axis=1)[:, 0])
+        assert np.array_equal(part.rows + part.add, expected.rows + add)
+    assert in_order(merged([whole])) == in_order(merge_by_sorting([piece], 0, 1 << bits))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 8, 12, 16, 40])
@@ -114,15 +148,15 @@ def test_partitions_are_ranges_of_the_mixed_hash(bits):
 @given(rows=packed_states(), bits=st.integers(0, 6), edges=st.tuples(*[st.integers(0, 64)] * 2))
 def test_a_selection_merges_to_the_same(rows, bits, edges):
     first, last = (min(edge, 1 << bits) for edge in sorted(edges))
-    keys = blocks.key_words(rows)
+    keys = key_words(rows)
     pieces = [
         *blocks.count_block([rows], len(rows), rows.shape[1], 0, bits),
         divided(keys, bits, len(rows)),
     ]
-    room = blocks.empty_room(blocks.entries(pieces, first, last), keys.ndim)
-    distinct = blocks.merge_pieces(pieces, first, last, room)
+    room = empty_room(entries(pieces, first, last), keys.ndim)
+    distinct = merge_pieces(pieces, first, last, room)
     copies = [piece.select(first, last) for piece in pieces]
-    assert in_order(blocks.merged(copies)) == in_order(blocks.part_of(room, 0, distinct))
+    assert in_order(merged(copies)) == in_order(part_of(room, 0, distinct))
 
 
 def colliding_keys(count):
@@ -153,5 +187,5 @@ def test_a_flood_of_collisions_is_counted_by_sorting():
     assert len(np.unique(mixed_hash(keys))) == 1
     assert len(np.unique(keys, axis=0)) == 6000
     rows = keys.view(np.uint8)
-    assert blocks.Table(2).count(blocks.frozen(keys), 0) < len(keys) // 2
+    assert blocks.Table(2).count(frozen(keys), 0) < len(keys) // 2
     assert as_dict(count(rows, bits=3), rows) == count_by_hand(rows)

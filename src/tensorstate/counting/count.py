@@ -11,16 +11,7 @@ from typing import Any
 
 from dask.delayed import Delayed
 
-from tensorstate.counting.blocks import (
-    Counted,
-    Piece,
-    count_block,
-    empty_room,
-    entries,
-    merge_pieces,
-    merged,
-    part_of,
-)
+from tensorstate.counting.blocks import count_block
 from tensorstate.counting.histogram import StateHistogram
 from tensorstate.counting.memory import MemoryLimit, give_back
 from tensorstate.counting.out_of_core import (
@@ -28,6 +19,15 @@ from tensorstate.counting.out_of_core import (
     merge_graph,
     spill_block,
     spill_job,
+)
+from tensorstate.counting.pieces import (
+    Counted,
+    Piece,
+    empty_room,
+    entries,
+    merge_pieces,
+    merged,
+    part_of,
 )
 from tensorstate.counting.plan import MERGES_PER_THREAD, CountPlan, make_plan
 from tensorstate.counting.schedulers import Graph, Key, Scheduler, compute, find_scheduler

@@ -10,9 +10,9 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from tensorstate.counting.blocks import Counted, I64Array, canonical_order
 from tensorstate.counting.keys import U64Array, words_per_key
 from tensorstate.counting.parts import Spectrum
+from tensorstate.counting.pieces import Counted, I64Array, canonical_order
 from tensorstate.counting.saving import CHUNK_ENTRIES
 from tensorstate.counting.walk import (
     Part,

@@ -11,13 +11,13 @@ import zarr
 from zarr.storage import StoreLike
 
 from tensorstate.counting import loading, saving
-from tensorstate.counting.blocks import I64Array, merged, partition, partition_bits
 from tensorstate.counting.decoding import Fetch, packed_states
 from tensorstate.counting.entries import Entries, read_only
 from tensorstate.counting.keys import U8Array, words_per_key
 from tensorstate.counting.memory import LOADED_SHARE, MemoryLimit, fits, spill_location
 from tensorstate.counting.ordered import ENTRIES_AT_ONCE, merge_to_files
 from tensorstate.counting.parts import RenumberedPart, renumbered
+from tensorstate.counting.pieces import I64Array, merged, partition, partition_bits
 from tensorstate.counting.walk import are_outside, loaded, sum_of_spectra
 from tensorstate.metrics import entropy_of_spectrum, spectrum
 

@@ -13,7 +13,6 @@ import zarr
 from zarr.core.sync import sync
 from zarr.storage import StoreLike
 
-from tensorstate.counting.blocks import Counted, canonical_order
 from tensorstate.counting.keys import U64Array, mixed_hash, words_per_key
 from tensorstate.counting.parts import (
     DamagedHistogramError,
@@ -22,6 +21,7 @@ from tensorstate.counting.parts import (
     out_of_order,
     spectrum_of_counts,
 )
+from tensorstate.counting.pieces import Counted, canonical_order
 from tensorstate.counting.saving import ATTRIBUTE, FORMAT, NAMES, address, store_of, tails
 from tensorstate.counting.walk import sum_of_spectra
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tensorstate.counting.blocks import (
+from tensorstate.counting.keys import words_per_key
+from tensorstate.counting.parts import OutsidePart
+from tensorstate.counting.pieces import (
     Counted,
     Piece,
     Scratch,
@@ -19,8 +21,6 @@ from tensorstate.counting.blocks import (
     part_of,
     partition,
 )
-from tensorstate.counting.keys import words_per_key
-from tensorstate.counting.parts import OutsidePart
 from tensorstate.counting.spill import SpillDirectory, SpillFile
 
 __all__ = ["MergedPart", "SpillJob", "merged_groups"]

@@ -14,10 +14,10 @@ import numpy as np
 from numba.extending import overload
 
 from tensorstate.compiled import kernel
-from tensorstate.counting.blocks import Counted, I64Array, empty_room, part_of
 from tensorstate.counting.keys import U64Array, copy_key, frozen, mixed_hash, same_key
 from tensorstate.counting.memory import give_back
 from tensorstate.counting.parts import StoredPart
+from tensorstate.counting.pieces import Counted, I64Array, empty_room, part_of
 from tensorstate.counting.spill import SpillDirectory
 from tensorstate.counting.walk import chunks_of, place
 

@@ -12,12 +12,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from tensorstate.counting.blocks import Scratch, count_block, empty_room, lay_out
+from tensorstate.counting.blocks import count_block
 from tensorstate.counting.histogram import StateHistogram
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.memory import LOADED_SHARE
 from tensorstate.counting.merging import MergedPart, SpillJob, merged_groups
 from tensorstate.counting.parts import OutsidePart, StoredPart, facts
+from tensorstate.counting.pieces import Scratch, empty_room, lay_out
 from tensorstate.counting.plan import CountPlan
 from tensorstate.counting.schedulers import Graph, Key
 from tensorstate.counting.sources import Block, read

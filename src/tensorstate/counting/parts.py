@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorstate.counting import kernels
-from tensorstate.counting.blocks import Counted, I64Array, canonical_order
 from tensorstate.counting.keys import frozen
+from tensorstate.counting.pieces import Counted, I64Array, canonical_order
 from tensorstate.counting.spill import SpillDirectory, Write
 
 __all__ = [

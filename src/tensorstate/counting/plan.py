@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tensorstate.counting import sources
-from tensorstate.counting.blocks import partition_bits
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.memory import MemoryLimit, as_text, parse_limit, spill_location
+from tensorstate.counting.pieces import partition_bits
 from tensorstate.counting.schedulers import Scheduler, find_scheduler
 from tensorstate.counting.sources import Extent
 

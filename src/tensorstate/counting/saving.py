@@ -11,8 +11,8 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, StoreLike, StorePath, WrapperStore
 from zarr.storage._common import make_store_path
 
-from tensorstate.counting.blocks import Counted
 from tensorstate.counting.keys import words_per_key
+from tensorstate.counting.pieces import Counted
 
 __all__ = ["ATTRIBUTE", "CHUNK_ENTRIES", "FORMAT", "NAMES", "address", "save", "store_of", "tails"]
 

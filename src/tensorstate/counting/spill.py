@@ -30,10 +30,10 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 
-from tensorstate.counting.blocks import I64Array, Piece, Scratch
 from tensorstate.counting.files import BLOCK, LocalWriter, Request, blocks, read_local
 from tensorstate.counting.keys import U8Array
 from tensorstate.counting.owners import make_owned, remove_abandoned, remove_owned
+from tensorstate.counting.pieces import I64Array, Piece, Scratch
 
 __all__ = ["SpillDirectory", "SpillFile", "Write", "write_pieces"]
 

@@ -16,14 +16,9 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from tensorstate.counting.blocks import (
-    Counted,
-    canonical_order,
-    empty_room,
-    part_of,
-)
 from tensorstate.counting.keys import U64Array, mixed_hash, words_per_key
 from tensorstate.counting.parts import LazyPart, Spectrum, out_of_order
+from tensorstate.counting.pieces import Counted, canonical_order, empty_room, part_of
 
 __all__ = [
     "Part",

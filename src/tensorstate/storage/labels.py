@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.counting import StateHistogram, plan
-from tensorstate.counting.blocks import Counted, count_block, merged, partition, partition_bits
+from tensorstate.counting.blocks import count_block
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.memory import MemoryLimit, as_text, parse_limit
+from tensorstate.counting.pieces import Counted, merged, partition, partition_bits
 from tensorstate.counting.schedulers import find_scheduler
 from tensorstate.storage import selection
 from tensorstate.storage.part import PartReader
