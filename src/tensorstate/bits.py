@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.compiled import kernel
+from tensorstate.intrinsics import prefetch_to_read
 
 __all__ = [
     "check_activations",
@@ -232,23 +232,6 @@ def _store(typing_context, out, i, bits, size):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _prefetch(typing_context, x, i):  # type: ignore[no-untyped-def]
-    """Ask for the memory of ``x[i]``, which may lie beyond the end."""
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        byte_pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte_pointer] + 3 * [ir.IntType(32)])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        pointer = builder.bitcast(builder.gep(array.data, [args[1]]), byte_pointer)
-        # For reading, to be kept in every cache, of data and not of instructions.
-        builder.call(function, [pointer, _int32(0), _int32(3), _int32(1)])
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp), codegen
-
-
-@intrinsic
 def _popcount(typing_context, bits):  # type: ignore[no-untyped-def]
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.ctpop(args[0])
@@ -272,7 +255,7 @@ def _pack_kernel(x, neurons, limit, out):  # type: ignore[no-untyped-def]
     while end < x.size:
         end += neurons
         while i + 16 <= end:
-            _prefetch(x, i + _AHEAD)
+            prefetch_to_read(x, i + _AHEAD)
             fires, nan = _compare(x, i, limit, 16)
             _store(out, o, fires, 2)
             nans += _popcount(nan)

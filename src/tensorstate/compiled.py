@@ -36,6 +36,9 @@ import numba
 
 _LOCK = threading.Lock()
 
+KERNEL_MODULES = ("bits.py", "compiled.py", "intrinsics.py")
+"""Modules that kernels are made of, besides those of counting."""
+
 
 @functools.cache
 def cache_directory() -> Path:
@@ -60,7 +63,7 @@ def cache_directory() -> Path:
     ):
         digest.update(fact.encode() + b"\0")
     package = Path(__file__).parent
-    modules = [package / "bits.py", Path(__file__), *package.glob("counting/*.py")]
+    modules = [*(package / name for name in KERNEL_MODULES), *package.glob("counting/*.py")]
     for module in sorted(modules):
         digest.update(module.read_bytes())
     return base / "tensorstate" / digest.hexdigest()[:20]

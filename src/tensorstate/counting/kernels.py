@@ -20,8 +20,8 @@ import numpy as np
 from numba.extending import register_jitable
 
 from tensorstate.compiled import kernel
-from tensorstate.counting.intrinsics import prefetch
 from tensorstate.counting.keys import copy_key, hash_at, hash_in_slot, same_key
+from tensorstate.intrinsics import prefetch
 
 AHEAD = 64
 """Rows that are prefetched together."""

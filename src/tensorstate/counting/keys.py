@@ -23,7 +23,7 @@ import xxhash
 from numba.extending import overload
 
 from tensorstate.compiled import kernel
-from tensorstate.counting.intrinsics import (
+from tensorstate.intrinsics import (
     HAS_XXH3,
     folded_product,
     load16,

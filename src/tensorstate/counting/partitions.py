@@ -21,9 +21,9 @@ import numpy as np
 from numba.extending import register_jitable
 
 from tensorstate.compiled import kernel
-from tensorstate.counting.intrinsics import pointer, prefetch, prefetch_at
 from tensorstate.counting.kernels import KEYS_AHEAD
 from tensorstate.counting.keys import copy_key, hash_at, keys_at, same_key
+from tensorstate.intrinsics import pointer, prefetch, prefetch_at
 
 CHUNK_ROWS = 1 << 16
 """Rows that are divided together, so that two bytes tell which of them a key belongs to."""

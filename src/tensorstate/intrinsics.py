@@ -30,18 +30,24 @@ def folded_product(typingctx: Any, a: Any, b: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), codegen
 
 
-@intrinsic
-def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of ``array[index]`` (C-contiguous; index along the first axis)."""
+def _make_prefetch(for_writing: int) -> Any:
+    @intrinsic
+    def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            struct = context.make_array(signature.args[0])(context, builder, args[0])
+            stride = builder.extract_value(struct.strides, 0)
+            start = builder.ptrtoint(struct.data, _I64)
+            _call_prefetch(builder, builder.add(start, builder.mul(args[1], stride)), for_writing)
+            return context.get_dummy_value()
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        struct = context.make_array(signature.args[0])(context, builder, args[0])
-        stride = builder.extract_value(struct.strides, 0)
-        start = builder.ptrtoint(struct.data, _I64)
-        _call_prefetch(builder, builder.add(start, builder.mul(args[1], stride)))
-        return context.get_dummy_value()
+        return types.void(array, types.intp), codegen
 
-    return types.void(array, types.intp), codegen
+    return prefetch
+
+
+# Ask for the cache line of ``array[index]`` (C-contiguous; index along the first axis), which may
+# lie beyond the end: to read it, or to change it.
+prefetch_to_read, prefetch = (_make_prefetch(for_writing) for for_writing in (0, 1))
 
 
 @intrinsic
@@ -49,18 +55,18 @@ def prefetch_at(typingctx: Any, address: Any) -> Any:
     """Ask for the cache line at an address (uint64), which need not be a valid one."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _call_prefetch(builder, args[0])
+        _call_prefetch(builder, args[0], for_writing=1)
         return context.get_dummy_value()
 
     return types.void(types.uint64), codegen
 
 
-def _call_prefetch(builder: Any, address: Any) -> None:
+def _call_prefetch(builder: Any, address: Any, for_writing: int) -> None:
     function_type = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-    for_writing, keep_in_all_caches, data = _I32(1), _I32(3), _I32(1)
+    keep_in_all_caches, data = _I32(3), _I32(1)
     pointer = builder.inttoptr(address, _I8.as_pointer())
-    builder.call(function, [pointer, for_writing, keep_in_all_caches, data])
+    builder.call(function, [pointer, _I32(for_writing), keep_in_all_caches, data])
 
 
 def _make_load(bits: int) -> Any:
