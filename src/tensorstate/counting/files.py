@@ -70,8 +70,9 @@ def blocks(size: int) -> U8Array:
 
     What nobody writes to takes no memory.
     """
-    # A mapping begins with a page, as an array of NumPy does not.
-    pages = mmap.mmap(-1, max(size + -size % BLOCK, BLOCK))
+    # A mapping begins with a page, as an array of NumPy does not. Shared ones have no huge pages.
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    pages = mmap.mmap(-1, max(size + -size % BLOCK, BLOCK), flags=private)
     if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):
             pages.madvise(mmap.MADV_HUGEPAGE)

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba.extending import register_jitable
 
 from tensorstate.compiled import kernel
 from tensorstate.counting.kernels import KEYS_AHEAD
 from tensorstate.counting.keys import copy_key, hash_at, keys_at, same_key
-from tensorstate.intrinsics import pointer, prefetch, prefetch_at
+from tensorstate.intrinsics import load16, load32, load64, prefetch, prefetch_at
 
 CHUNK_ROWS = 1 << 16
 """Rows that are divided together, so that two bytes tell which of them a key belongs to."""
@@ -38,10 +37,6 @@ SLOT_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
 SLOTS_PER_KEY = 4
 COLLISIONS_PER_KEY = 16
 """So many steps to a further slot, for each key, tell that keys collide by more than chance."""
-
-CHUNKED, LAID_OUT, COUNTED, MERGED = range(4)
-"""Kinds of pieces: keys that were only divided, with rows of two bytes or, once they are laid out,
-of four; those of a hash table, with counts and rows of four bytes; and merged ones, of eight."""
 
 _ONE = np.uint64(1)
 _FREE = np.uint32(0)
@@ -158,10 +153,21 @@ def lay_out(keys: Any, rows: Any, add: Any, starts: Any, to: Any, to_rows: Any) 
 
 
 @register_jitable
+def number_at(address: Any, i: Any, size: Any) -> Any:
+    """Return the i-th of the unsigned integers of `size` bytes (2, 4 or 8) at an address."""
+    if size == 2:
+        return load16(address + np.uint64(2) * i)
+    if size == 4:
+        return load32(address + np.uint64(4) * i)
+    return load64(address + np.uint64(8) * i)
+
+
+@register_jitable
 def absorb(
     piece: Any,
     times: Any,
     piece_rows: Any,
+    size: Any,
     add: Any,
     i: Any,
     end: Any,
@@ -177,8 +183,9 @@ def absorb(
 ) -> Any:
     """Count keys i, i + 1, ... up to `end` of a piece until the dense table is half full.
 
-    `times` is None where every count is 1. Returns the next i, how many keys there are in all,
-    and what is left of the patience with collisions.
+    `times` and `piece_rows` are addresses of integers of `size` bytes; `times` is 0 where every
+    count is 1. Returns the next i, how many keys there are in all, and what is left of the
+    patience with collisions.
     """
     shift = np.uint64(64 - bits)
     mask = (_ONE << np.uint64(bits)) - _ONE
@@ -187,8 +194,10 @@ def absorb(
         hashed = hash_at(piece, i)
         tag = np.uint32(hashed) & ~place_mask
         slot = (hashed * SLOT_MULTIPLIER) >> shift
-        row = np.int64(piece_rows[i]) + add
-        count = np.int64(1) if times is None else np.int64(times[i])
+        row = np.int64(number_at(piece_rows, i, size)) + add
+        count = np.int64(1)
+        if times != 0:
+            count = np.int64(number_at(times, i, size))
         while True:
             entry = slots[slot]
             if entry == _FREE:
@@ -253,7 +262,7 @@ def merge_partitions(
         Filled likewise with the sums of the counts and the smallest row numbers.
     pieces : (k, 5) int64
         Of each piece: the addresses of its keys, of its counts (0: every count is 1) and of its
-        row numbers, a number to add to the row numbers, and its kind: `CHUNKED` and so on.
+        row numbers, a number to add to the row numbers, and the bytes of a count or row number.
     starts : (k, partitions + 1) int64
         Where each partition of each piece starts.
     first, last : int
@@ -285,86 +294,27 @@ def merge_partitions(
         for k in range(len(pieces)):
             i = np.uint64(starts[k, p])
             end = np.uint64(starts[k, p + 1])
-            size = np.int64(end)
-            piece = keys_at(keys, pieces[k, 0], size)
-            times = pointer(pieces[k, 1])
-            numbers = pointer(pieces[k, 2])
-            add = pieces[k, 3]
-            kind = pieces[k, 4]
+            piece = keys_at(keys, pieces[k, 0], np.int64(end))
             prefetch_start(keys, pieces, starts, k + 1, p)
             while i < end:
-                if kind == CHUNKED:
-                    i, done, patience = absorb(
-                        piece,
-                        None,
-                        numba.carray(numbers, size, np.uint16),
-                        add,
-                        i,
-                        end,
-                        keys,
-                        counts,
-                        rows,
-                        begin,
-                        done,
-                        slots,
-                        bits,
-                        place_mask,
-                        patience,
-                    )
-                elif kind == LAID_OUT:
-                    i, done, patience = absorb(
-                        piece,
-                        None,
-                        numba.carray(numbers, size, np.uint32),
-                        add,
-                        i,
-                        end,
-                        keys,
-                        counts,
-                        rows,
-                        begin,
-                        done,
-                        slots,
-                        bits,
-                        place_mask,
-                        patience,
-                    )
-                elif kind == COUNTED:
-                    i, done, patience = absorb(
-                        piece,
-                        numba.carray(times, size, np.uint32),
-                        numba.carray(numbers, size, np.uint32),
-                        add,
-                        i,
-                        end,
-                        keys,
-                        counts,
-                        rows,
-                        begin,
-                        done,
-                        slots,
-                        bits,
-                        place_mask,
-                        patience,
-                    )
-                else:
-                    i, done, patience = absorb(
-                        piece,
-                        numba.carray(times, size, np.int64),
-                        numba.carray(numbers, size, np.int64),
-                        add,
-                        i,
-                        end,
-                        keys,
-                        counts,
-                        rows,
-                        begin,
-                        done,
-                        slots,
-                        bits,
-                        place_mask,
-                        patience,
-                    )
+                i, done, patience = absorb(
+                    piece,
+                    np.uint64(pieces[k, 1]),
+                    np.uint64(pieces[k, 2]),
+                    pieces[k, 4],
+                    pieces[k, 3],
+                    i,
+                    end,
+                    keys,
+                    counts,
+                    rows,
+                    begin,
+                    done,
+                    slots,
+                    bits,
+                    place_mask,
+                    patience,
+                )
                 if patience < 0:
                     return -1
                 if i < end:

@@ -169,8 +169,9 @@ def merge_pieces(pieces: Sequence[Piece], first: int, last: int, room: Counted) 
     addresses = [[0 if part is None else part.ctypes.data for part in parts] for parts in held]
     lengths = [len(piece.add) for piece in pieces]
     chunks = np.repeat(np.array(addresses), lengths, axis=0)
-    kinds = np.repeat([_kind(piece) for piece in pieces], lengths)
-    table = np.column_stack([chunks, np.concatenate([piece.add for piece in pieces]), kinds])
+    add = np.concatenate([piece.add for piece in pieces])
+    sizes = np.repeat([piece.rows.itemsize for piece in pieces], lengths)
+    table = np.column_stack([chunks, add, sizes])
     starts = np.concatenate([piece.starts for piece in pieces])
     distinct = int(
         partitions.merge_partitions(*room, np.ascontiguousarray(table), starts, first, last)
@@ -182,12 +183,6 @@ def merge_pieces(pieces: Sequence[Piece], first: int, last: int, room: Counted) 
     for part, values in zip(room, merged, strict=True):
         part[:distinct] = values
     return distinct
-
-
-def _kind(piece: Piece) -> int:
-    if piece.counts is None:
-        return partitions.CHUNKED if piece.rows.dtype == np.uint16 else partitions.LAID_OUT
-    return partitions.COUNTED if piece.counts.dtype == np.uint32 else partitions.MERGED
 
 
 def merged(pieces: Sequence[Piece]) -> Counted:
