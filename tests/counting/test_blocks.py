@@ -40,8 +40,8 @@ def in_order(counted):
 def divided(keys, bits, first_row=0):
     """Divide keys into partitions without counting them."""
     rows = blocks.Divided(len(keys), keys.ndim, bits)
-    rows.append(keys, first_row)
-    return rows.piece()
+    rows.count(keys, 0)
+    return rows.piece(bits, first_row)
 
 
 @reproducible
@@ -75,6 +75,25 @@ def test_divided_rows_are_counted_by_the_merge(rows, bits, cut):
     assert in_order(found) == in_order(merge_by_sorting(pieces, 0, 1 << bits))
 
 
+@pytest.mark.parametrize("surprise", [False, True])
+@pytest.mark.parametrize("width", [3, 5])
+def test_few_neurons_that_are_mostly_new_are_counted_in_places_of_their_own(width, surprise):
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 1 << 20, 2_000_000, dtype=np.uint64)
+    if surprise:
+        numbers[500_000] = 1 << 23
+    rows = np.ascontiguousarray(numbers.view(np.uint8).reshape(-1, 8)[:, :width])
+    pieces = blocks.count_block([rows], len(rows), width, 0, 3)
+    assert [piece.counts is None for piece in pieces] == [False, True][: 1 + surprise]
+    keys, counts, first = merged(pieces)
+    expected = np.unique(numbers, return_index=True, return_counts=True)
+    order = np.argsort(keys)
+    for found, wanted in zip((keys, first, counts), expected, strict=True):
+        assert np.array_equal(found[order], wanted)
+    limited = blocks.count_block([rows], len(rows), width, 0, 3, blocks.ADDRESSED_BYTES - 1)
+    assert limited[-1].counts is None
+
+
 @reproducible
 @given(
     rows=packed_states(),
@@ -85,9 +104,9 @@ def test_divided_rows_are_counted_by_the_merge(rows, bits, cut):
 def test_a_piece_that_is_laid_out_holds_the_same(rows, bits, cut, first_row):
     keys = key_words(rows)
     chunks = blocks.Divided(len(keys), keys.ndim, bits)
-    chunks.append(keys[:cut], first_row)
-    chunks.append(keys[cut:], first_row + len(keys[:cut]))
-    piece = chunks.piece()
+    chunks.count(keys[:cut], 0)
+    chunks.count(keys[cut:], len(keys[:cut]))
+    piece = chunks.piece(bits, first_row)
     whole = lay_out(piece)
     assert len(whole.add) == 1
     assert whole.rows.dtype == np.uint32

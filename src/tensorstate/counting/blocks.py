@@ -31,6 +31,13 @@ T = TypeVar("T", bound=np.generic)
 ROWS_AT_ONCE = 1 << 17
 """Rows whose keys are made together."""
 
+ADDRESSED_PLACES = 1 << 21
+ADDRESSED_BYTES = 96 * ADDRESSED_PLACES
+LEAST_ADDRESSED_ROWS = 1 << 20
+"""So many rows of states that are mostly new, and all small numbers, as those of up to 21 neurons
+are, are worth a place for each; and so much it takes, until they are laid partition by partition.
+"""
+
 FIRST_BITS = 12
 FEW_BITS = 16
 MOST_NEW = {16: 0.97, 17: 0.85, 18: 0.7}
@@ -46,6 +53,7 @@ def count_block(
     bits: int,
     table_bytes: float = math.inf,
     scratch: Scratch | None = None,
+    is_all: bool = False,
 ) -> list[Piece]:
     """Count a block of rows, or divide it into partitions if its states are mostly new.
 
@@ -65,6 +73,8 @@ def count_block(
         A hash table that would take more memory than this gives up.
     scratch : Scratch, optional
         Where rows that are only divided are put; without it, in memory of their own.
+    is_all : bool
+        Whether there is no other block: a single piece with counts then needs no partitions.
 
     Returns
     -------
@@ -73,26 +83,26 @@ def count_block(
     """
     pieces: list[Piece] = []
     words = words_per_key(width)
-    table: Addresses | Table | None
-    table = Addresses(width) if width <= 2 else Table(words, table_bytes)
-    divided: Divided | None = None
+    counter: Addresses | Table | Divided
+    counter = Addresses(1 << 8 * width) if width <= 2 else Table(words, table_bytes)
     room = empty_keys(min(rows, ROWS_AT_ONCE), words)
     row = 0
     for batch in _in_chunks(batches, ROWS_AT_ONCE):
         keys = key_words(batch, room)
-        used = table.count(keys, row) if table else 0
-        if used < len(keys):
-            if table:
-                pieces.append(table.piece(bits, first_row))
-                table = None
-            if not divided:
-                divided = Divided(rows - row - used, words, bits, scratch)
-            divided.append(keys[used:], first_row + row + used)
+        used = counter.count(keys, row)
+        while used < len(keys):
+            counted = counter.piece(bits, first_row)
+            left = rows - row - used
+            if isinstance(counter, Table) and _is_worth_addresses(counted, left, table_bytes):
+                counter = Addresses(ADDRESSED_PLACES, counted)
+            else:
+                pieces.append(counted)
+                counter = Divided(left, words, bits, scratch)
+            used += counter.count(keys[used:], row + used)
         row += len(keys)
-    if table:
-        pieces.append(table.piece(bits, first_row))
-    if divided:
-        pieces.append(divided.piece())
+    # A single piece needs no partitions, unless it is to be counted yet.
+    alone = is_all and not pieces and not isinstance(counter, Divided)
+    pieces.append(counter.piece(0 if alone else bits, first_row))
     return pieces
 
 
@@ -104,29 +114,46 @@ def table_bytes(bits: int, words: int) -> int:
 
 
 class Addresses:
-    """Counts of states of one or two bytes, in a place for each.
+    """Counts of short states in a place for each.
 
     Parameters
     ----------
-    width : int
-        Bytes of a state.
+    places : int
+        How many: all keys below that can be counted.
+    counted : Piece, optional
+        What a table has counted of the same block.
     """
 
-    def __init__(self, width: int) -> None:
-        self._counts = np.zeros(1 << (8 * width), np.int64)
-        self._rows = np.empty_like(self._counts)
+    def __init__(self, places: int, counted: Piece | None = None) -> None:
+        self._table = np.zeros(places, np.uint64)
+        if counted is not None:
+            kernels.load_addresses(counted.keys, counted.counts, counted.rows, self._table)
 
     def count(self, keys: U64Array, first_row: int) -> int:
-        """Count keys, and return how many of them were counted: all."""
-        kernels.address(keys, self._counts, self._rows, first_row)
-        return len(keys)
+        """Count keys, and return how many of them were counted: all, unless one has no place."""
+        return int(kernels.address(keys, self._table, first_row))
 
     def piece(self, bits: int, first_row: int) -> Piece:
         """Return what was counted, by partition; `first_row` is to be added to its rows."""
-        keys = np.flatnonzero(self._counts)
-        keys = keys[np.argsort(self._rows[keys])]
-        counted = keys.astype(np.uint64), self._counts[keys], self._rows[keys]
+        distinct = int(np.count_nonzero(self._table))
+        keys = np.empty(distinct + 1, np.uint64)
+        counts, rows = (np.empty(distinct + 1, np.uint32) for _ in range(2))
+        kernels.unload_addresses(self._table, keys, counts, rows)
+        if bits == 0:
+            starts = np.array([[0, distinct]])
+            return Piece(keys[:-1], counts[:-1], rows[:-1], starts, np.array([first_row]))
+        counted = keys[:-1], counts[:-1].astype(np.int64), rows[:-1].astype(np.int64)
         return partition(counted, bits, first_row)
+
+
+def _is_worth_addresses(counted: Piece, rows: int, most_bytes: float) -> bool:
+    """Whether to go on with a place for each state, after what a table has counted."""
+    return (
+        counted.keys.ndim == 1
+        and counted.keys.max(initial=np.uint64(0)) < ADDRESSED_PLACES
+        and rows >= LEAST_ADDRESSED_ROWS
+        and most_bytes >= ADDRESSED_BYTES
+    )
 
 
 class Table:
@@ -226,11 +253,13 @@ class Divided:
         self._numbers = np.empty(size, np.uint16)
         self._chunk = (empty_keys(size, words), np.empty(size, np.uint16))
 
-    def append(self, keys: U64Array, first_row: int) -> None:
-        """Divide the keys of consecutive rows."""
+    def count(self, keys: U64Array, first_row: int) -> int:
+        """Divide the keys of consecutive rows, and return how many they were."""
+        row = first_row
         for chunk in _in_chunks([keys], partitions.CHUNK_ROWS):
-            self._append_chunk(frozen(chunk), first_row)
-            first_row += len(chunk)
+            self._append_chunk(frozen(chunk), row)
+            row += len(chunk)
+        return len(keys)
 
     def _append_chunk(self, keys: U64Array, first_row: int) -> None:
         starts = np.empty((1 << self._bits) + 1, np.int64)
@@ -243,14 +272,14 @@ class Divided:
         self._add.append(first_row)
         self._used = end
 
-    def piece(self) -> Piece:
-        """Return what was appended."""
+    def piece(self, bits: int, first_row: int) -> Piece:
+        """Return what was divided; `first_row` is to be added to its rows."""
         return Piece(
             self._keys[: self._used],
             None,
             self._rows[: self._used],
             np.array(self._starts),
-            np.array(self._add),
+            np.array(self._add) + first_row,
         )
 
 

@@ -115,7 +115,7 @@ def _count_in_memory(
 ) -> StateHistogram:
     bits = plan.partitions.bit_length() - 1
     ranges = _ranges(bits, where.threads)
-    graph, counted = _block_graph(_count, blocks, plan.width, bits, plan.share)
+    graph, counted = _block_graph(_count, blocks, plan.width, bits, plan.share, len(blocks) == 1)
     if len(blocks) == 1:
         whole = "whole-" + counted[0][0]
         parts = compute(graph | {whole: (merged, counted[0])}, [whole], where, progress)
@@ -174,8 +174,11 @@ def _run(
     return task(replace(block, spans=spans), number, *args)
 
 
-def _count(block: Block, number: int, width: int, bits: int, table_bytes: int) -> list[Piece]:
-    return count_block(read(block, width), block.rows, width, block.first_row, bits, table_bytes)
+def _count(
+    block: Block, number: int, width: int, bits: int, table_bytes: int, is_all: bool
+) -> list[Piece]:
+    rows = read(block, width)
+    return count_block(rows, block.rows, width, block.first_row, bits, table_bytes, is_all=is_all)
 
 
 def _ranges(bits: int, threads: int) -> list[tuple[int, int]]:

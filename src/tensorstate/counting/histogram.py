@@ -61,7 +61,7 @@ class StateHistogram(Entries):
     >>> histogram
     <StateHistogram: 2 distinct of 3 states, 1 byte each>
     >>> histogram.keys.tolist(), histogram.counts.tolist(), histogram.first_rows.tolist()
-    ([7, 0], [2, 1], [0, 1])
+    ([0, 7], [1, 2], [1, 0])
     """
 
     def __repr__(self) -> str:

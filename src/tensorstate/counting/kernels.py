@@ -177,23 +177,66 @@ def unload(
 
 
 @kernel
-def address(keys: Any, counts: Any, rows: Any, first_row: int) -> None:
-    """Count keys that are small integers in an array with a place for each.
+def address(keys: Any, table: Any, first_row: int) -> Any:
+    """Count keys that are small integers in a table with a place for each.
 
     Parameters
     ----------
     keys : (n,) uint64
-        Keys below the length of `counts`, of rows first_row, first_row + 1, ...
-    counts, rows : (2**(8 * W),) int64
-        Changed in place: the counts, and the first rows where the count is not 0.
-    first_row : int
-        Row number of the first key.
+        Keys of rows first_row, first_row + 1, ...; row numbers are below 2**32.
+    table : (places,) uint64
+        Changed in place: the count in the low half of a word, and the first row in the high half.
+
+    Returns
+    -------
+    int
+        How many keys were counted: fewer than n if the next one has no place.
     """
+    end = np.uint64(len(keys))
+    places = np.uint64(len(table))
+    for start in range(np.uint64(0), end, np.uint64(AHEAD)):
+        stop = min(start + np.uint64(AHEAD), end)
+        for i in range(start, stop):
+            prefetch(table, np.intp(min(keys[i], places)))
+        for i in range(start, stop):
+            key = keys[i]
+            if key >= places:
+                return np.intp(i)
+            seen = table[key]
+            if seen == _FREE:
+                seen = (np.uint64(first_row) + i) << _ROW_SHIFT
+            table[key] = seen + _ONE
+    return np.intp(end)
+
+
+@kernel
+def load_addresses(keys: Any, counts: Any, rows: Any, table: Any) -> None:
+    """Enter keys that have a place each, with their counts and first rows (uint32)."""
     for i in range(np.uint64(len(keys))):
-        key = keys[i]
-        if counts[key] == 0:
-            rows[key] = first_row + np.int64(i)
-        counts[key] += 1
+        table[keys[i]] = np.uint64(rows[i]) << _ROW_SHIFT | np.uint64(counts[i])
+
+
+@kernel
+def unload_addresses(table: Any, keys: Any, counts: Any, rows: Any) -> Any:
+    """Write the words of a table that `address` filled and that are not 0, in ascending order.
+
+    Parameters
+    ----------
+    table : (places,) uint64
+        As `address` left it.
+    keys : (distinct + 1,) uint64
+        Filled but for the last, as are `counts` and `rows`.
+    counts, rows : (distinct + 1,) uint32
+        How often, and in which row first.
+    """
+    found = np.uint64(0)
+    for key in range(np.uint64(len(table))):
+        # No branch: which places are taken cannot be foretold.
+        seen = table[key]
+        keys[found] = key
+        counts[found] = np.uint32(seen & _COUNT_MASK)
+        rows[found] = np.uint32(seen >> _ROW_SHIFT)
+        found += np.uint64(seen != _FREE)
 
 
 @kernel
