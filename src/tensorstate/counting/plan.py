@@ -38,6 +38,9 @@ READ_COPIES = 3
 LEAST_READ = MIB
 LEAST_ROWS = 1 << 16
 SPILLED_BLOCK_ROWS = 1 << 22
+SPILL_FILES = 128
+"""More files than this are not made for the sake of small blocks: pieces of them get small."""
+
 MOST_SPILLED_BITS = 12
 MERGES_PER_THREAD = 2
 
@@ -185,7 +188,8 @@ def make_plan(
     read_bytes = max(min(sources.READ_BYTES, rest // at_once // 16), LEAST_READ)
     free = rest // at_once - _task_bytes(extent, 0, read_bytes)
     delayed = 2 * extent.width if extent.is_delayed else 0
-    block_rows = min(max(free // (per_row + delayed), 1), SPILLED_BLOCK_ROWS)
+    enough = max(SPILLED_BLOCK_ROWS, -(-extent.rows // SPILL_FILES))
+    block_rows = min(max(free // (per_row + delayed), 1), enough)
     share = free - block_rows * delayed
     bits = partition_bits(extent.rows, MOST_SPILLED_BITS)
     files = -(-extent.rows // block_rows)
