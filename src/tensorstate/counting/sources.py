@@ -184,6 +184,10 @@ def _arrays(states: Any) -> list[Any]:
 def read(block: Block, width: int) -> Iterator[U8Array]:
     """Read the rows of a block, a few chunks at a time.
 
+    A source may have the method ``read_batches(start, stop, at_once)``. It yields the rows from
+    `start` up to `stop`, in order and as many at once as it likes, or else `at_once`, and may
+    put them where those before were: fresh memory is slow to get.
+
     Parameters
     ----------
     block : Block
@@ -194,6 +198,7 @@ def read(block: Block, width: int) -> Iterator[U8Array]:
     Yields
     ------
     (n, width) uint8
+        To be used before the next is asked for, which may overwrite it.
 
     Raises
     ------
@@ -201,18 +206,42 @@ def read(block: Block, width: int) -> Iterator[U8Array]:
         If a source gives something else than the rows that it claimed to have.
     """
     for span in block.spans:
-        for start in range(span.start, span.stop, span.step):
-            stop = min(start + span.step, span.stop)
-            rows = np.asarray(span.source[start:stop])
-            if rows.shape != (stop - start, width) or rows.dtype != np.uint8:
-                raise ValueError(
-                    f"rows {start} to {stop} of {type(span.source).__name__} came back as "
-                    f"{rows.dtype} of the shape {rows.shape}, "
-                    f"not as uint8 of the shape {(stop - start, width)}"
-                )
-            yield rows
-            if isinstance(span.source, np.memmap):
-                _release(span.source, rows)
+        if hasattr(span.source, "read_batches"):
+            yield from _read_batches(span, width)
+        else:
+            yield from _read_slices(span, width)
+
+
+def _read_batches(span: Span, width: int) -> Iterator[U8Array]:
+    start = span.start
+    for rows in span.source.read_batches(span.start, span.stop, span.step):
+        stop = min(start + len(rows), span.stop)
+        _check_rows(span.source, start, stop, width, rows)
+        yield rows
+        start = stop
+    if start < span.stop:
+        raise ValueError(
+            f"rows {start} to {span.stop} of {type(span.source).__name__} did not come"
+        )
+
+
+def _read_slices(span: Span, width: int) -> Iterator[U8Array]:
+    for start in range(span.start, span.stop, span.step):
+        stop = min(start + span.step, span.stop)
+        rows = np.asarray(span.source[start:stop])
+        _check_rows(span.source, start, stop, width, rows)
+        yield rows
+        if isinstance(span.source, np.memmap):
+            _release(span.source, rows)
+
+
+def _check_rows(source: Any, start: int, stop: int, width: int, rows: U8Array) -> None:
+    if rows.shape != (stop - start, width) or rows.dtype != np.uint8:
+        raise ValueError(
+            f"rows {start} to {stop} of {type(source).__name__} came back as "
+            f"{rows.dtype} of the shape {rows.shape}, "
+            f"not as uint8 of the shape {(stop - start, width)}"
+        )
 
 
 def _release(mapped: np.memmap[Any, Any], rows: U8Array) -> None:
