@@ -14,12 +14,22 @@ def lengths(blocks):
 def test_blocks_are_whole_chunks(monkeypatch):
     monkeypatch.setattr(sources, "BLOCK_ROWS", 250)
     stored = zarr.create_array(shape=(1050, 4), chunks=(100, 2), dtype="uint8", store={})
-    blocks, rows, width = cut(stored, 1, in_process=True)
+    blocks, rows, width = cut(stored, 1, in_process=True, most_rows=250)
     assert (rows, width) == (1050, 4)
     assert lengths(blocks) == [200, 200, 200, 200, 250]
     assert [block.first_row for block in blocks] == [0, 200, 400, 600, 800]
     assert all(block.spans[0].source is stored for block in blocks)
     assert {block.spans[0].step % 100 for block in blocks} == {0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "threads", "expected"),
+    [(1000, 2, [500, 500]), (1001, 2, [600, 401]), (950, 4, [300, 300, 300, 50]), (90, 4, [90])],
+)
+def test_whole_chunks_do_not_make_more_blocks(monkeypatch, rows, threads, expected):
+    monkeypatch.setattr(sources, "LEAST_ROWS", 1)
+    stored = zarr.create_array(shape=(rows, 4), chunks=(100, 4), dtype="uint8", store={})
+    assert lengths(cut(stored, threads, in_process=True)[0]) == expected
 
 
 def test_shards_are_not_divided(monkeypatch):

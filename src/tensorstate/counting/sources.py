@@ -160,7 +160,10 @@ def cut(
     rows, width = sum(int(array.shape[0]) for array in arrays), int(arrays[0].shape[1])
     most = min(_most_rows(rows, width, threads), most_rows or rows or 1)
     at_once = READ_BYTES if read_bytes is None else read_bytes
-    spans = (span for array in arrays for span in _spans(array, most, at_once, in_process))
+    # Whole chunks are more rows or fewer. With more, there are no more blocks than were wanted:
+    # a small one that is left over would keep one thread busy, and the others waiting.
+    exceeds = most_rows is None
+    spans = (span for array in arrays for span in _spans(array, most, at_once, in_process, exceeds))
     return _join(spans, most), rows, width
 
 
@@ -285,8 +288,13 @@ def _check(array: Any, name: str) -> None:
         raise ValueError(f"{name} has rows of zero bytes: a state has at least one neuron")
 
 
-def _spans(array: Any, most: int, read_bytes: int, in_process: bool) -> Iterator[Span]:
-    """Cut one array into spans of whole chunks, of about `most` rows or one chunk."""
+def _spans(
+    array: Any, most: int, read_bytes: int, in_process: bool, exceeds: bool
+) -> Iterator[Span]:
+    """Cut one array into spans of whole chunks: of `most` rows, or else of one chunk.
+
+    Where chunks do not add up to `most` rows, spans have fewer, or more if they may exceed it.
+    """
     rows, width = (int(length) for length in array.shape)
     if dask.is_dask_collection(array):
         whole_rows = array.rechunk({1: -1})
@@ -297,7 +305,7 @@ def _spans(array: Any, most: int, read_bytes: int, in_process: bool) -> Iterator
     if isinstance(array, zarr.Array) and not in_process and _in_memory(array):
         array = array[...]
     step = _rows_per_chunk(array)
-    length = max(most // step, 1) * step
+    length = max(-(-most // step) if exceeds else most // step, 1) * step
     at_once = max(read_bytes // (step * width), 1) * step
     for start in range(0, rows, length):
         stop = min(start + length, rows)
