@@ -13,6 +13,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numcodecs import blosc
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
@@ -180,6 +181,8 @@ def test_a_reader_that_travels(tmp_path, no_zarr):
 
 
 def test_threads_read_at_the_same_time(tmp_path, no_zarr):
+    # Otherwise threads would take turns at its global state.
+    assert blosc.use_threads is False
     rows = some_rows(40_000, 16, distinct=3000)
     reader = PartReader(write(tmp_path, rows, 1000), "here")
     with ThreadPoolExecutor(4) as threads:
