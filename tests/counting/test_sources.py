@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import zarr
 
-from tensorstate.counting import sources
+from tensorstate.counting import count_states, sources
 from tensorstate.counting.sources import cut, read
 
 
@@ -14,12 +14,22 @@ def lengths(blocks):
 def test_blocks_are_whole_chunks(monkeypatch):
     monkeypatch.setattr(sources, "BLOCK_ROWS", 250)
     stored = zarr.create_array(shape=(1050, 4), chunks=(100, 2), dtype="uint8", store={})
-    blocks, rows, width = cut(stored, 1, in_process=True)
+    blocks, rows, width = cut(stored, 1, in_process=True, most_rows=250)
     assert (rows, width) == (1050, 4)
     assert lengths(blocks) == [200, 200, 200, 200, 250]
     assert [block.first_row for block in blocks] == [0, 200, 400, 600, 800]
     assert all(block.spans[0].source is stored for block in blocks)
     assert {block.spans[0].step % 100 for block in blocks} == {0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "threads", "expected"),
+    [(1000, 2, [500, 500]), (1001, 2, [600, 401]), (950, 4, [300, 300, 300, 50]), (90, 4, [90])],
+)
+def test_whole_chunks_do_not_make_more_blocks(monkeypatch, rows, threads, expected):
+    monkeypatch.setattr(sources, "LEAST_ROWS", 1)
+    stored = zarr.create_array(shape=(rows, 4), chunks=(100, 4), dtype="uint8", store={})
+    assert lengths(cut(stored, threads, in_process=True)[0]) == expected
 
 
 def test_shards_are_not_divided(monkeypatch):
@@ -84,6 +94,56 @@ class Liar:
 def test_a_source_that_gives_something_else_is_refused():
     (block,), _, width = cut(Liar(), 1, in_process=True)
     with pytest.raises(ValueError, match=r"rows 0 to 10 of Liar came back as .* \(3, 2\)"):
+        list(read(block, width))
+
+
+class Reusing:
+    """Gives rows in batches, each where the one before it was."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, rows, at_once, missing=0):
+        self.shape, self.rows, self.at_once, self.missing = rows.shape, rows, at_once, missing
+
+    def read_batches(self, start, stop, at_once):
+        room = np.empty((self.at_once, self.rows.shape[1]), np.uint8)
+        for begin in range(start, stop - self.missing, self.at_once):
+            batch = self.rows[begin : min(begin + self.at_once, stop)]
+            room[: len(batch)] = batch
+            yield room[: len(batch)]
+            room[:] = 255
+
+
+@pytest.mark.parametrize("distinct", [50, 1 << 30])
+@pytest.mark.parametrize("width", [1, 2, 5, 8, 13, 16, 20])
+def test_counting_is_done_with_a_batch_before_the_next(width, distinct):
+    rng = np.random.default_rng(width)
+    pool = rng.integers(0, 256, (min(distinct, 300_000), width), np.uint8)
+    rows = pool[rng.integers(0, len(pool), 300_000)]
+    assert count_states(Reusing(rows, 30_001)) == count_states(rows)
+
+
+@pytest.mark.parametrize(
+    ("width", "missing", "message"),
+    [
+        (2, 3, "rows 8 to 10 of Reusing did not come"),
+        (3, 0, r"rows 0 to 4 of Reusing came back as .* \(4, 2\), not as uint8 of .* \(4, 3\)"),
+    ],
+)
+def test_batches_of_something_else_are_refused(width, missing, message):
+    source = Reusing(np.zeros((10, 2), np.uint8), 4, missing)
+    source.shape = (10, width)
+    (block,), _, width = cut(source, 1, in_process=True)
+    with pytest.raises(ValueError, match=message):
+        list(read(block, width))
+
+
+def test_more_batches_than_were_claimed_are_refused():
+    source = Reusing(np.zeros((10, 2), np.uint8), 4)
+    source.read_batches = lambda *_: Reusing.read_batches(source, 0, 14, 0)
+    source.rows = np.zeros((14, 2), np.uint8)
+    (block,), _, width = cut(source, 1, in_process=True)
+    with pytest.raises(ValueError, match=r"rows 8 to 10 of Reusing came back as .* \(4, 2\)"):
         list(read(block, width))
 
 

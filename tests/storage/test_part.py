@@ -5,6 +5,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.storage import LocalStore, WrapperStore
 
 from tensorstate.storage import format as store_format
 from tensorstate.storage.format import LayerInfo
@@ -20,6 +21,12 @@ def new_array(store, width=3, chunk_rows=7, codec="lz4"):
 
 def random_rows(rows, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (rows, width), dtype=np.uint8)
+
+
+def through_zarr(array):
+    """Return a local array in a store that only Zarr can read."""
+    store = WrapperStore(LocalStore(array.store_path.store.root))
+    return zarr.open_array(store, path=array.store_path.path)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -130,20 +137,22 @@ def test_a_reader_knows_whether_its_rows_are_still_there():
     assert PartReader(again.array, "here").uuid not in ("", later.uuid)
 
 
-def test_of_several_chunks_the_damaged_one_is_named(tmp_path):
+@pytest.mark.parametrize("way", [lambda array: array, through_zarr])
+def test_of_several_chunks_the_damaged_one_is_named(tmp_path, way):
     writer = PartWriter(new_array(tmp_path / "run"), "here", 1)
     writer.append(random_rows(40, 3))
     writer.flush()
     (tmp_path / "run/layer/part-0/states/c/3/0").write_bytes(b"not a chunk")
-    reader = PartReader(writer.array, "here")
+    reader = PartReader(way(writer.array), "here")
     for rows in (slice(None), slice(10, 23), slice(22, 40), slice(21, 28)):
         with pytest.raises(DamagedChunkError, match=r"here, chunk 3 \(rows 2[12] to 2[2-7]\) is"):
             reader[rows]
 
 
+@pytest.mark.parametrize("way", [lambda array: array, through_zarr])
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
 @pytest.mark.parametrize("damage", ["missing", "flipped", "truncated", "empty"])
-def test_damage_is_an_error_that_names_the_place(tmp_path, damage, codec):
+def test_damage_is_an_error_that_names_the_place(tmp_path, damage, codec, way):
     rows = random_rows(20, 3)
     writer = PartWriter(new_array(tmp_path / "run", codec=codec), "here", 1)
     writer.append(rows)
@@ -157,7 +166,7 @@ def test_damage_is_an_error_that_names_the_place(tmp_path, damage, codec):
         chunk.write_bytes(content)
     else:
         chunk.write_bytes(content[: len(content) // 2 if damage == "truncated" else 0])
-    reader = PartReader(writer.array, "run R, layer L, part 0")
+    reader = PartReader(way(writer.array), "run R, layer L, part 0")
     np.testing.assert_array_equal(reader[:7], rows[:7])
     np.testing.assert_array_equal(reader[14:], rows[14:])
     for rows_of_it in (slice(7, 14), slice(9, 10), slice(None)):

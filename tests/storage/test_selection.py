@@ -12,6 +12,7 @@ from tensorstate.counting import count_states
 from tensorstate.storage import LayerInfo, RunWriter, open_run
 from tensorstate.storage import format as store_format
 from tensorstate.storage.part import PartWriter
+from tensorstate.storage.selection import select
 from tests.storage.stores import ReadingStore
 from tests.strategies import as_dict, count_by_hand, seeds
 
@@ -253,3 +254,14 @@ def test_a_selection_is_not_cached(tmp_path):
     assert layer.counts([3, 4]).tolist() == [1, 1]
     layer.histogram(by=[1] * 100)
     assert not (tmp_path / "run/layer/histogram").exists()
+
+
+@pytest.mark.parametrize("instances", [np.arange(3, 9), np.array([1, 2, 2, 8]), np.array([4])])
+def test_batches_are_the_rows_of_a_slice(tmp_path, instances):
+    rows = np.random.default_rng(0).integers(0, 256, (60, 3), np.uint8)
+    layer = open_run(run_of([rows], 5, 64, tmp_path / "run"))["layer"]
+    (chosen,) = select(layer._parts(), instances, 5)
+    for start, stop in [(0, len(chosen)), (2, 5), (3, 3)]:
+        batches = [batch.copy() for batch in chosen.read_batches(start, stop, 7)]
+        np.testing.assert_array_equal(np.concatenate(batches), chosen[start:stop])
+        np.testing.assert_array_equal(chosen[start:stop], rows[chosen.layer_rows()[start:stop]])

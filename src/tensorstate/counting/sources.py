@@ -160,7 +160,10 @@ def cut(
     rows, width = sum(int(array.shape[0]) for array in arrays), int(arrays[0].shape[1])
     most = min(_most_rows(rows, width, threads), most_rows or rows or 1)
     at_once = READ_BYTES if read_bytes is None else read_bytes
-    spans = (span for array in arrays for span in _spans(array, most, at_once, in_process))
+    # Whole chunks are more rows or fewer. With more, there are no more blocks than were wanted:
+    # a small one that is left over would keep one thread busy, and the others waiting.
+    exceeds = most_rows is None
+    spans = (span for array in arrays for span in _spans(array, most, at_once, in_process, exceeds))
     return _join(spans, most), rows, width
 
 
@@ -184,6 +187,10 @@ def _arrays(states: Any) -> list[Any]:
 def read(block: Block, width: int) -> Iterator[U8Array]:
     """Read the rows of a block, a few chunks at a time.
 
+    A source may have the method ``read_batches(start, stop, at_once)``. It yields the rows from
+    `start` up to `stop`, in order and as many at once as it likes, or else `at_once`, and may
+    put them where those before were: fresh memory is slow to get.
+
     Parameters
     ----------
     block : Block
@@ -194,6 +201,7 @@ def read(block: Block, width: int) -> Iterator[U8Array]:
     Yields
     ------
     (n, width) uint8
+        To be used before the next is asked for, which may overwrite it.
 
     Raises
     ------
@@ -201,18 +209,42 @@ def read(block: Block, width: int) -> Iterator[U8Array]:
         If a source gives something else than the rows that it claimed to have.
     """
     for span in block.spans:
-        for start in range(span.start, span.stop, span.step):
-            stop = min(start + span.step, span.stop)
-            rows = np.asarray(span.source[start:stop])
-            if rows.shape != (stop - start, width) or rows.dtype != np.uint8:
-                raise ValueError(
-                    f"rows {start} to {stop} of {type(span.source).__name__} came back as "
-                    f"{rows.dtype} of the shape {rows.shape}, "
-                    f"not as uint8 of the shape {(stop - start, width)}"
-                )
-            yield rows
-            if isinstance(span.source, np.memmap):
-                _release(span.source, rows)
+        if hasattr(span.source, "read_batches"):
+            yield from _read_batches(span, width)
+        else:
+            yield from _read_slices(span, width)
+
+
+def _read_batches(span: Span, width: int) -> Iterator[U8Array]:
+    start = span.start
+    for rows in span.source.read_batches(span.start, span.stop, span.step):
+        stop = min(start + len(rows), span.stop)
+        _check_rows(span.source, start, stop, width, rows)
+        yield rows
+        start = stop
+    if start < span.stop:
+        raise ValueError(
+            f"rows {start} to {span.stop} of {type(span.source).__name__} did not come"
+        )
+
+
+def _read_slices(span: Span, width: int) -> Iterator[U8Array]:
+    for start in range(span.start, span.stop, span.step):
+        stop = min(start + span.step, span.stop)
+        rows = np.asarray(span.source[start:stop])
+        _check_rows(span.source, start, stop, width, rows)
+        yield rows
+        if isinstance(span.source, np.memmap):
+            _release(span.source, rows)
+
+
+def _check_rows(source: Any, start: int, stop: int, width: int, rows: U8Array) -> None:
+    if rows.shape != (stop - start, width) or rows.dtype != np.uint8:
+        raise ValueError(
+            f"rows {start} to {stop} of {type(source).__name__} came back as "
+            f"{rows.dtype} of the shape {rows.shape}, "
+            f"not as uint8 of the shape {(stop - start, width)}"
+        )
 
 
 def _release(mapped: np.memmap[Any, Any], rows: U8Array) -> None:
@@ -256,8 +288,13 @@ def _check(array: Any, name: str) -> None:
         raise ValueError(f"{name} has rows of zero bytes: a state has at least one neuron")
 
 
-def _spans(array: Any, most: int, read_bytes: int, in_process: bool) -> Iterator[Span]:
-    """Cut one array into spans of whole chunks, of about `most` rows or one chunk."""
+def _spans(
+    array: Any, most: int, read_bytes: int, in_process: bool, exceeds: bool
+) -> Iterator[Span]:
+    """Cut one array into spans of whole chunks: of `most` rows, or else of one chunk.
+
+    Where chunks do not add up to `most` rows, spans have fewer, or more if they may exceed it.
+    """
     rows, width = (int(length) for length in array.shape)
     if dask.is_dask_collection(array):
         whole_rows = array.rechunk({1: -1})
@@ -268,7 +305,7 @@ def _spans(array: Any, most: int, read_bytes: int, in_process: bool) -> Iterator
     if isinstance(array, zarr.Array) and not in_process and _in_memory(array):
         array = array[...]
     step = _rows_per_chunk(array)
-    length = max(most // step, 1) * step
+    length = max(-(-most // step) if exceeds else most // step, 1) * step
     at_once = max(read_bytes // (step * width), 1) * step
     for start in range(0, rows, length):
         stop = min(start + length, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
+
+from tensorstate.storage.chunks import LocalChunks
 
 __all__ = ["DamagedChunkError", "PartReader", "PartWriter"]
 
@@ -144,6 +146,7 @@ class PartReader:
                 "its metadata is damaged"
             )
         self.shape = (rows, array.shape[1])
+        self._local = LocalChunks.of(array)
         # Kept as it is now: a writer of this process changes the attributes in place.
         self.uuid = str(array.attrs.get("uuid") or "")
 
@@ -177,30 +180,105 @@ class PartReader:
             raise ValueError(f"a part is read in slices of step 1, not {step}")
         if stop <= start:
             return np.empty((0, self.shape[1]), np.uint8)
+        if self._local is None:
+            return self._read_through_zarr(start, stop)
+        out = np.empty((stop - start, self.shape[1]), np.uint8)
+        room, stored = self._local.rooms()
+        for chunk, begin, end in self._chunks_of(start, stop):
+            place = out[begin - start : end - start]
+            if len(place) == self.chunks[0]:
+                self._load(self._local, chunk, begin, end, place, stored)
+            else:
+                place[:] = self._load(self._local, chunk, begin, end, room, stored)
+        return out
+
+    def read_batches(self, start: int, stop: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+        """Read rows in the same memory again and again, where that can be: chunk by chunk.
+
+        Parameters
+        ----------
+        start, stop : int
+            Row numbers, among the committed rows.
+        at_once : int
+            How many rows are read at once where chunks are not read one by one: from stores
+            that take their time to answer.
+
+        Yields
+        ------
+        (n, W) uint8
+            The next rows, until the next ones are asked for.
+
+        Raises
+        ------
+        IndexError
+            If there are no such rows.
+        DamagedChunkError
+            As for a slice.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"{self._where} has {len(self)} rows, not the rows {start} to {stop}")
+        if self._local is None:
+            for begin in range(start, stop, at_once):
+                yield self[begin : min(begin + at_once, stop)]
+            return
+        room, stored = self._local.rooms()
+        for chunk, begin, end in self._chunks_of(start, stop):
+            yield self._load(self._local, chunk, begin, end, room, stored)
+
+    def _chunks_of(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the number of each chunk that holds rows, and between which rows it does."""
         length = self.chunks[0]
-        first, last = start // length, (stop - 1) // length
-        for chunk in range(first, last + 1):
+        for chunk in range(start // length, -(-stop // length)):
+            yield chunk, max(start, chunk * length), min(stop, (chunk + 1) * length)
+
+    def _load(
+        self,
+        local: LocalChunks,
+        chunk: int,
+        begin: int,
+        end: int,
+        room: NDArray[np.uint8],
+        stored: NDArray[np.uint8],
+    ) -> NDArray[np.uint8]:
+        """Return rows of a chunk, which is read into `room`."""
+        try:
+            local.read(chunk, room, stored)
+        except FileNotFoundError:
+            raise self._missing(chunk, local.key(chunk)) from None
+        except (ValueError, RuntimeError) as error:
+            raise self._damaged(chunk, begin, end, error) from error
+        first = chunk * self.chunks[0]
+        return room[begin - first : end - first]
+
+    def _read_through_zarr(self, start: int, stop: int) -> NDArray[np.uint8]:
+        chunks = [*self._chunks_of(start, stop)]
+        for chunk, _, _ in chunks:
             self._check_exists(chunk)
         try:
             return np.asarray(self._array[start:stop])
         except (ValueError, RuntimeError) as error:
-            if first < last:
+            if len(chunks) > 1:
                 # One by one, to tell which chunk it is.
-                ends = [*range((first + 1) * length, stop, length), stop]
-                return np.concatenate([self[a:b] for a, b in pairwise([start, *ends])])
-            raise DamagedChunkError(
-                f"{self._where}, chunk {first} (rows {start} to {stop - 1}) is damaged: "
-                f"{error}; what was stored there is lost"
-            ) from error
+                return np.concatenate([self[begin:end] for _, begin, end in chunks])
+            raise self._damaged(chunks[0][0], start, stop, error) from error
 
     def _check_exists(self, chunk: int) -> None:
         # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
         key = self._array.metadata.encode_chunk_key((chunk, 0))
         if not sync((self._array.store_path / key).exists()):
-            raise DamagedChunkError(
-                f"{self._where}, chunk {chunk} (rows from {chunk * self.chunks[0]}) is missing "
-                f"from the store ({key}); what was stored there is lost"
-            )
+            raise self._missing(chunk, key)
+
+    def _missing(self, chunk: int, key: str) -> DamagedChunkError:
+        return DamagedChunkError(
+            f"{self._where}, chunk {chunk} (rows from {chunk * self.chunks[0]}) is missing "
+            f"from the store ({key}); what was stored there is lost"
+        )
+
+    def _damaged(self, chunk: int, start: int, stop: int, error: Exception) -> DamagedChunkError:
+        return DamagedChunkError(
+            f"{self._where}, chunk {chunk} (rows {start} to {stop - 1}) is damaged: "
+            f"{error}; what was stored there is lost"
+        )
 
 
 def _with_rows(array: zarr.Array[Any], rows: int) -> zarr.Array[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -64,12 +64,19 @@ class RawStates:
             raise ValueError("stored states cannot become an array without a copy")
         return self._read(0, len(self)).astype(dtype or self.dtype, copy=False)
 
+    def read_batches(self, start: int, stop: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+        """Yield rows, each batch until the next is asked for; as `PartReader.read_batches`."""
+        for part, begin, end in self._parts_of(start, stop):
+            yield from part.read_batches(begin, end, at_once)
+
+    def _parts_of(self, start: int, stop: int) -> Iterator[tuple[PartReader, int, int]]:
+        """Yield the parts that hold rows, and between which of their own rows they do."""
+        for part, (first, end) in zip(self._parts, pairwise(self._starts), strict=True):
+            if first < stop and start < end:
+                yield part, int(max(start, first) - first), int(min(stop, end) - first)
+
     def _read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        pieces = [
-            part[max(0, start - first) : max(0, stop - first)]
-            for part, (first, end) in zip(self._parts, pairwise(self._starts), strict=True)
-            if first < stop and start < end
-        ]
+        pieces = [part[begin:end] for part, begin, end in self._parts_of(start, stop)]
         if not pieces:
             return np.empty((0, self.shape[1]), np.uint8)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
@@ -133,6 +140,10 @@ class PartRows:
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
         start, stop, step = rows.indices(len(self))
         return self._part[self.start + start : self.start + stop : step]
+
+    def read_batches(self, start: int, stop: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+        """Yield rows, each batch until the next is asked for; as `PartReader.read_batches`."""
+        return self._part.read_batches(self.start + start, self.start + stop, at_once)
 
 
 def instance_numbers(index: ArrayLike, instances: int) -> NDArray[np.int64]:

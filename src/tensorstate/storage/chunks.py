@@ -1,0 +1,175 @@
+"""Chunks of a part on a local disk, read without Zarr's event loop.
+
+Zarr hands every chunk from its event loop to a thread and back, and copies it twice on its way:
+for chunks that the package writes, that takes longer than to read and decode them, and several
+threads that read are no faster than one. What Zarr's metadata says is stored in just the way that
+`format.create_part` stores it can be read by each thread for itself::
+
+    file: blosc header (16 bytes) | compressed blocks | CRC-32C of all that (4 bytes)
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs import blosc
+from numpy.typing import NDArray
+from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import LocalStore
+
+from tensorstate.storage.format import CODECS
+
+__all__ = ["LocalChunks"]
+
+_HEADER = struct.Struct("<4B3I")
+"""Versions of blosc and codec, flags, bytes of an element; bytes of the content, of a block, and
+of all that is compressed, the header included."""
+
+_CHECKSUM = struct.Struct("<I")
+
+# Content that does not get smaller is stored as it is.
+_OVERHEAD = _HEADER.size + _CHECKSUM.size
+
+
+@dataclass(frozen=True)
+class LocalChunks:
+    """The chunks of an array on a local disk, each of which is a file.
+
+    Threads may read at the same time: blosc is used without its global state, as Zarr sets it.
+
+    Attributes
+    ----------
+    folder : str
+        Where the array is.
+    metadata : ArrayV3Metadata
+        What Zarr knows of it: also how chunks are named.
+    shape : (int, int)
+        Rows and bytes of a chunk.
+    """
+
+    folder: str
+    metadata: ArrayV3Metadata
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any]) -> LocalChunks | None:
+        """Return the chunks of an array, or None where only Zarr can read them.
+
+        Parameters
+        ----------
+        array : zarr.Array
+            Any array in any store.
+        """
+        store, metadata = array.store_path.store, array.metadata
+        # A subclass may read in another way.
+        if type(store) is not LocalStore or not isinstance(metadata, ArrayV3Metadata):
+            return None
+        shape = _chunk_shape(metadata.to_dict())
+        if shape is None:
+            return None
+        return cls(os.path.join(store.root, array.store_path.path), metadata, shape)
+
+    def key(self, number: int) -> str:
+        """Return the name of a chunk of rows, within the array."""
+        return self.metadata.encode_chunk_key((number, 0))
+
+    def rooms(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return memory for the rows of a chunk, and for its file, as `read` takes them."""
+        return np.empty(self.shape, np.uint8), np.empty(self._most_stored, np.uint8)
+
+    def read(self, number: int, rows: NDArray[np.uint8], stored: NDArray[np.uint8]) -> None:
+        """Read a chunk.
+
+        Parameters
+        ----------
+        number : int
+            Which chunk of rows.
+        rows : uint8 array of the shape of a chunk, C-contiguous
+            Filled with its rows, also with those of the last chunk that nobody wrote.
+        stored : (n,) uint8
+            Overwritten with what its file holds: `rooms` gives one that is long enough.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is not there.
+        ValueError, RuntimeError
+            If what is there is damaged; the text says in which way.
+        """
+        stored = self._load(os.path.join(self.folder, self.key(number)), stored)
+        content = _checked(stored)
+        # A checksum can be made to fit: blosc is to write no more than there is room for.
+        _check_header(content, rows.size)
+        blosc.decompress(content, rows.reshape(-1))
+
+    @property
+    def _most_stored(self) -> int:
+        return self.shape[0] * self.shape[1] + _OVERHEAD
+
+    def _load(self, path: str, room: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return what is in a file, at the beginning of `room`."""
+        try:
+            with open(path, "rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > self._most_stored:
+                    raise ValueError(
+                        f"it has {size} bytes, and no chunk has more than {self._most_stored}"
+                    )
+                filled = 0
+                while filled < size:
+                    found = file.readinto(room[filled:size].data)
+                    if not found:
+                        raise ValueError(f"it ended after {filled} of {size} bytes")
+                    filled += found
+                return room[:size]
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise FileNotFoundError(*error.args) from None
+
+
+def _chunk_shape(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return rows and bytes of a chunk, or None if the array is not stored as a part is."""
+    shape, grid = metadata["shape"], metadata["chunk_grid"]
+    if len(shape) != 2 or metadata["data_type"] != "uint8" or metadata.get("storage_transformers"):
+        return None
+    if grid["name"] != "regular" or not _are_codecs_of_a_part(metadata["codecs"]):
+        return None
+    rows, width = grid["configuration"]["chunk_shape"]
+    if width != shape[1] or not 0 < rows * width <= blosc.MAX_BUFFERSIZE:
+        return None
+    return rows, width
+
+
+def _are_codecs_of_a_part(codecs: Any) -> bool:
+    if [codec["name"] for codec in codecs] != ["bytes", "blosc", "crc32c"]:
+        return False
+    compressor = codecs[1]["configuration"]
+    return compressor["cname"] in CODECS and compressor["shuffle"] == "noshuffle"
+
+
+def _checked(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what a chunk's file holds before its checksum, which has to fit."""
+    if len(stored) < _OVERHEAD:
+        raise ValueError(f"it has {len(stored)} bytes, and no chunk has less than {_OVERHEAD}")
+    content = stored[: -_CHECKSUM.size]
+    (expected,) = _CHECKSUM.unpack(stored[-_CHECKSUM.size :].tobytes())
+    found = google_crc32c.value(content)
+    if found != expected:
+        raise ValueError(f"its checksum is {found:08x}, and {expected:08x} was stored with it")
+    return content
+
+
+def _check_header(content: NDArray[np.uint8], size: int) -> None:
+    """Raise ValueError unless blosc says that it compressed `size` bytes to this content."""
+    *_, unpacked, block, packed = _HEADER.unpack(content[: _HEADER.size].tobytes())
+    if unpacked != size or packed != len(content) or block > size:
+        raise ValueError(
+            f"it says that {unpacked} bytes in blocks of {block} were compressed to {packed}, "
+            f"and not {size} to {len(content)}"
+        )
