@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensorstate.counting import StateHistogram, count_states, ordered, saving, spill
+from tensorstate.counting import StateHistogram, count_states, ordered, saving
+from tensorstate.counting.files import LocalWriter
 from tensorstate.counting.keys import mixed_hash
 from tests.counting.limits import files, make_tiny
 from tests.strategies import as_dict, count_by_hand, packed_states, reproducible
@@ -112,7 +113,7 @@ def test_no_files_are_left_after_a_full_disk(halves, tmp_path, monkeypatch):
     def write(file, array):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(spill, "_write_all", write)
+    monkeypatch.setattr(LocalWriter, "write", write)
     with pytest.raises(OSError, match=r"the disk of the spill directory .* is full: free"):
         halves[0].merge(halves[1], memory_limit=1, spill=tmp_path)
     assert not list(tmp_path.iterdir())
