@@ -38,6 +38,7 @@ LEAST_ADDRESSED_ROWS = 1 << 20
 are, are worth a place for each; and so much it takes, until they are laid partition by partition.
 """
 
+LINE = 64
 FIRST_BITS = 12
 FEW_BITS = 16
 MOST_NEW = {16: 0.97, 17: 0.85, 18: 0.7}
@@ -175,7 +176,7 @@ class Table:
         self._renew()
 
     def _renew(self) -> None:
-        self._table = np.zeros((1 << self._bits, 2 * self._words), np.uint64)
+        self._table = _aligned_zeros(2 * self._words << self._bits).reshape(-1, 2 * self._words)
 
     def count(self, keys: U64Array, first_row: int) -> int:
         """Count keys, and return how many of them were counted: all, unless it gives up."""
@@ -281,6 +282,13 @@ class Divided:
             np.array(self._starts),
             np.array(self._add) + first_row,
         )
+
+
+def _aligned_zeros(length: int) -> U64Array:
+    """Return zeros that begin with a cache line, so that no slot of a table lies in two."""
+    room = np.zeros(length + LINE // 8, np.uint64)
+    start = -room.ctypes.data % LINE // 8
+    return room[start : start + length]
 
 
 def _in_chunks(arrays: Iterable[npt.NDArray[T]], length: int) -> Iterator[npt.NDArray[T]]:
