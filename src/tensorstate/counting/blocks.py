@@ -41,9 +41,11 @@ are, are worth a place for each; and so much it takes, until they are laid parti
 LINE = 64
 FIRST_BITS = 12
 FEW_BITS = 16
-MOST_NEW = {16: 0.97, 17: 0.85, 18: 0.7}
+MANY_BITS = 18
+MOST_NEW = {FEW_BITS: 0.97, MANY_BITS: 0.75}
 """Which part of the rows since a table last grew may have been new, by the bits of its size: at
-most half in larger tables, any in smaller ones. Few distinct states show early by repeats."""
+most half in larger tables, any in smaller ones. Few distinct states show early by repeats. Tables
+below 2**18 slots grow fourfold, which moves their content less often."""
 
 
 def count_block(
@@ -204,7 +206,7 @@ class Table:
         return self._bits >= FEW_BITS and new > limit * (rows - self._rows_before)
 
     def _next_bits(self) -> int:
-        return self._bits + (2 if self._bits < FEW_BITS else 1)
+        return self._bits + (2 if self._bits < MANY_BITS else 1)
 
     def _grow(self, rows: int) -> None:
         self._distinct_before, self._rows_before = self._distinct, rows
