@@ -132,6 +132,24 @@ def test_chunks_are_written_to_the_bytes_that_zarr_writes(data):
         assert {path: path.read_bytes() for path in found if path.name != "zarr.json"} == by_zarr
 
 
+@pytest.mark.parametrize("cname", ["lz4", "zstd"])
+@pytest.mark.parametrize(("filled", "is_plain"), [(1.0, True), (0.5, False), (0.0, False)])
+def test_what_hardly_shrinks_is_not_compressed(tmp_path, cname, filled, is_plain):
+    rows = np.zeros((1 << 17, 8), np.uint8)
+    rows[: int(filled * len(rows))] = np.random.default_rng(0).integers(
+        0, 256, (int(filled * len(rows)), 8), np.uint8
+    )
+    codec = BloscCodec(cname=cname, shuffle="noshuffle", typesize=1)
+    array = write(tmp_path, np.zeros_like(rows), len(rows), [codec, Crc32cCodec()])
+    chunks = LocalChunks.of(array)
+    chunks.write(0, rows)
+    size = Path(chunks.folder, chunks.key(0)).stat().st_size
+    assert (size == rows.nbytes + 20) == is_plain
+    assert is_plain or size < 0.6 * rows.nbytes
+    np.testing.assert_array_equal(PartReader(array, "here")[:], rows)
+    np.testing.assert_array_equal(through_zarr(tmp_path)[:], rows)
+
+
 def test_a_chunk_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     rows = some_rows(8, 3)
     array = write(tmp_path, rows, 4)
