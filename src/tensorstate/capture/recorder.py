@@ -24,9 +24,11 @@ from tensorstate.storage import (
     PartReader,
     RunWriter,
     StoreLike,
+    WriterPart,
     check_layer_name,
     check_write_options,
     store_identity,
+    writer_part,
 )
 
 __all__ = ["CaptureOptions", "RecordedStates", "StateRecorder"]
@@ -49,6 +51,11 @@ class CaptureOptions:
         How chunks are compressed.
     queue_bytes : int
         Most bytes of packed states that wait to be written; when reached, the model waits.
+    part : str, int or None
+        The part of the run that is written beside those of other processes; "rank" takes the
+        number from the environment variable RANK. None if this process writes the run alone.
+    first_instance : int or None
+        Needed with a part: the number, in the whole run, of the first instance of the part.
     """
 
     mode: str = "x"
@@ -56,9 +63,12 @@ class CaptureOptions:
     channel_axis: int = -1
     codec: Codec = "lz4"
     queue_bytes: int = QUEUE_BYTES
+    part: str | int | None = None
+    first_instance: int | None = None
 
     def __post_init__(self) -> None:
         check_write_options(self.mode, self.queue_bytes, self.codec)
+        writer_part(self.part, self.first_instance)
         if not np.isfinite(self.threshold):
             raise ValueError(f"the threshold is a finite number, not {self.threshold}")
 
@@ -71,6 +81,8 @@ class CaptureOptions:
             codec=self.codec,
             layers=layers,
             model=model,
+            part=self.part,
+            first_instance=self.first_instance,
         )
 
 
@@ -138,7 +150,7 @@ class StateRecorder(RecordedStates):
         A neuron fires where its activation is strictly greater.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
-    mode, codec, queue_bytes
+    mode, codec, queue_bytes, part, first_instance
         As for `build_efficiency_model`.
 
     Raises
@@ -167,8 +179,12 @@ class StateRecorder(RecordedStates):
         mode: str = "x",
         codec: Codec = "lz4",
         queue_bytes: int = QUEUE_BYTES,
+        part: str | int | None = None,
+        first_instance: int | None = None,
     ) -> None:
-        options = CaptureOptions(mode, threshold, channel_axis, codec, queue_bytes)
+        options = CaptureOptions(
+            mode, threshold, channel_axis, codec, queue_bytes, part, first_instance
+        )
         check_layer_name(name)
         self._set_up(name, options, _shared_run(disk_path, options))
 
@@ -329,16 +345,17 @@ def _shared_run(store: StoreLike | None, options: CaptureOptions) -> RunWriter:
     """Open a run for a capture placed by hand, or join the one that another such capture opened."""
     if store is None:
         return options.open(None)
+    part = writer_part(options.part, options.first_instance)
     with _shared_lock:
-        writer = _shared_runs.get(store_identity(store))
+        writer = _shared_runs.get((store_identity(store), part))
         if writer is None or writer.closed:
-            writer = _shared_runs[store_identity(store)] = options.open(store)
+            writer = _shared_runs[store_identity(store), part] = options.open(store)
         else:
             writer.expect_another_layer()
     return writer
 
 
-_shared_runs: WeakValueDictionary[str, RunWriter] = WeakValueDictionary()
+_shared_runs: WeakValueDictionary[tuple[str, WriterPart | None], RunWriter] = WeakValueDictionary()
 _shared_lock = threading.Lock()
 
 
