@@ -46,6 +46,14 @@ class WriterPart:
 
 
 @dataclass(frozen=True)
+class Room:
+    """How many instances a part may have before it meets another one, and what is wrong then."""
+
+    instances: int
+    error: str
+
+
+@dataclass(frozen=True)
 class OpenedRun:
     """A run that was opened to write to it.
 
@@ -59,12 +67,15 @@ class OpenedRun:
         The layers that have these instances.
     lock : WriterLock
         Keeps others out; to be released at the end.
+    room : Room or None
+        Where this writer has to end; None if other parts leave it all the room.
     """
 
     group: zarr.Group
     committed: int
     stored_layers: set[str] = field(default_factory=set)
     lock: WriterLock = field(default_factory=WriterLock)
+    room: Room | None = None
 
 
 def writer_part(part: str | int | None, first_instance: int | None) -> WriterPart | None:
@@ -229,24 +240,32 @@ def _open_part(
             f"go on as if it began with {part.first_instance}: give the same first_instance"
         )
     committed = len(mine) if mine is not None and mode == "resume" else 0
-    _check_room(found, part, committed)
+    room = _room(found, part, committed)
     if not committed:
         _drop_part(found, part.name)
-        return OpenedRun(group, 0, lock=lock)
+        return OpenedRun(group, 0, lock=lock, room=room)
     layers = {name for name, layer in found.layers.items() if part.name in layer.parts}
-    return OpenedRun(group, committed, layers, lock)
+    return OpenedRun(group, committed, layers, lock, room)
 
 
-def _check_room(found: RunSurvey, part: WriterPart, committed: int) -> None:
-    """Raise ValueError if the next instance of a part is one that another part has."""
-    number = part.first_instance + committed
-    for name, other in found.committed.items():
-        if name != part.name and number in other:
-            raise ValueError(
-                f"run {found.where}, part {part.name!r} would go on with instance {number}, but "
-                f"part {name!r} has the instances {other.start} to {other.stop - 1}: give every "
-                "part instances of its own"
-            )
+def _room(found: RunSurvey, part: WriterPart, committed: int) -> Room | None:
+    """Return how far a part may go on before it meets the next one; None without an end."""
+    start = part.first_instance + committed
+    ahead = [
+        (max(other.start, start), name)
+        for name, other in found.committed.items()
+        if name != part.name and len(other) and other.stop > start
+    ]
+    if not ahead:
+        return None
+    number, name = min(ahead)
+    other = found.committed[name]
+    return Room(
+        number - part.first_instance,
+        f"run {found.where}, part {part.name!r} was to go on with instance {number}, but part "
+        f"{name!r} has the instances {other.start} to {other.stop - 1}: give every part instances "
+        "of its own",
+    )
 
 
 def _drop_part(found: RunSurvey, part: str) -> None:

@@ -74,6 +74,7 @@ class WriteQueue:
         self._where = where
         self._instances = opened.committed
         self._stored_layers = opened.stored_layers
+        self._room = opened.room
         self._items: deque[tuple[str, NDArray[np.uint8]] | _Action] = deque()
         self._bytes = 0
         self._awake = False
@@ -205,9 +206,15 @@ class WriteQueue:
         if self._stored_layers - self.layers.keys():
             # A layer of a resumed run that does not go on stands where it was.
             instances = min(instances, self._instances)
+        wanted = instances
+        if self._room is not None:
+            # What is past that is never seen by a reader, who would count it twice.
+            instances = min(instances, self._room.instances)
         if instances != self._instances:
             if self._group is not None:
                 self._group.attrs["instances"] = instances
             for layer in self.layers.values():
                 layer.part.commit_instances(instances)
             self._instances = instances
+        if self._room is not None and wanted > instances:
+            raise ValueError(self._room.error)

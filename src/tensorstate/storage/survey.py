@@ -143,9 +143,11 @@ def _add_part(layer: StoredLayerParts, part: str, where: str) -> None:
     array = layer.group.get(f"{folder}/states")
     if not isinstance(array, zarr.Array):
         # Metadata come first: chunks without them were not left by a writer that is at its start.
-        if "c" in list_names(layer.group.store_path / folder / "states"):
-            raise ValueError(f"{where}, {folder} has no array 'states': the run is damaged")
-        return
+        if "c" not in list_names(layer.group.store_path / folder / "states"):
+            return
+        array = layer.group.get(f"{folder}/states")
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"{where}, {folder} has no array 'states': the run is damaged")
     reader = PartReader(array, f"{where}, part {part}")
     if reader.shape[1] != layer.info.width:
         raise ValueError(
