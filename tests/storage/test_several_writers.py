@@ -349,7 +349,9 @@ def test_writers_that_capture_other_states_are_refused(mode, info):
     store = MemoryStore()
     write(store, 0, 0, 5)
     writer = RunWriter(store, mode=mode, part=1, first_instance=5)
-    with pytest.raises(ValueError, match=r"layer a, part 1 was recorded as LayerInfo.* as Layer") as e:
+    with pytest.raises(
+        ValueError, match=r"layer a, part 1 was recorded as LayerInfo.* as Layer"
+    ) as e:
         writer.add_layer("a", info)
     assert str(info) in str(e.value)
     assert str(INFO) in str(e.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from os import PathLike
@@ -48,14 +49,17 @@ def list_names(path: StorePath) -> list[str]:
 
 def store_holds_something(store: StoreLike) -> bool:
     """Whether anything, a run or not, is stored there already."""
-    if isinstance(store, LocalStore):
-        return store_holds_something(store.root)
-    if isinstance(store, Store):
-        return not sync(store.is_empty(""))
-    if is_url(store):
-        return not sync(FsspecStore.from_url(str(store), read_only=True).is_empty(""))
-    path = Path(store)
-    return any(map(_is_content, path.iterdir())) if path.is_dir() else path.exists()
+    folder = store.root if isinstance(store, LocalStore) else local_folder(store)
+    if folder is None:
+        return not sync(as_store(store).is_empty(""))
+    # In one step: another process may be about to make the folder.
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return folder.exists()
+    return any(map(_is_content, names))
 
 
 def store_identity(store: StoreLike) -> str:
@@ -124,6 +128,6 @@ def cannot_write(store: StoreLike, error: OSError) -> OSError:
     )
 
 
-def _is_content(path: Path) -> bool:
+def _is_content(name: str) -> bool:
     """Whether a file is more than a lock, or the metadata that somebody is about to store."""
-    return not (is_lock_name(path.name) or path.name.endswith(".partial"))
+    return not (is_lock_name(name) or name.endswith(".partial"))
