@@ -1,4 +1,4 @@
-"""Several writers of one run, each with its own part: the reader sees what one would have written."""
+"""Several writers of one run, each with its part: a reader sees what one would have written."""
 
 import json
 import shutil
@@ -208,6 +208,20 @@ def test_instances_wait_until_all_expected_layers_are_there():
     writer.put("b", rows_of(LAYERS["b"], 0, 2000))
     writer.close()
     check(store, range(2000))
+
+
+@pytest.mark.parametrize("url", ["memory://several/run", "file://{}/run"])
+def test_urls(tmp_path, url):
+    url = url.format(tmp_path)
+    for part, (start, stop) in enumerate(((0, 5), (5, 9))):
+        write(url, part, start, stop)
+    with pytest.raises(FileExistsError, match="has a part '1' with 4 committed instances"):
+        RunWriter(url, part=1, first_instance=5)
+    check(url, range(9))
+    write(url, 1, 5, 7, mode="w")
+    check(url, range(7))
+    RunWriter(url, mode="w").close()
+    assert open_run(url).parts == {}
 
 
 @pytest.mark.parametrize("local", [True, False])
@@ -435,7 +449,7 @@ def test_two_writers_of_one_part_in_a_process_are_refused(tmp_path, local):
 
 def test_a_run_that_is_written_alone_is_joined_by_nobody(tmp_path):
     writer = RunWriter(tmp_path / "run")
-    with pytest.raises(FileExistsError, match="the run .* open for writing in this process"):
+    with pytest.raises(FileExistsError, match=r"the run .* open for writing in this process"):
         RunWriter(tmp_path / "run", part=1, first_instance=0)
     writer.close()
     RunWriter(tmp_path / "run", part=1, first_instance=0).close()

@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 
 import zarr
+from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from tensorstate.storage import format as store_format
@@ -164,6 +165,9 @@ def open_to_write(store: StoreLike, mode: str, model: str, part: WriterPart | No
     OSError
         If nothing can be written there.
     """
+    folder = local_folder(store)
+    if folder is not None and not isinstance(store, Store):
+        store = folder  # also of a file URL, so that it is written as any folder is
     # Nothing is made, not even a lock, in a folder that is no run's.
     if store_holds_something(store):
         found = _open_existing(store)
