@@ -522,6 +522,35 @@ def test_recorders_of_a_part_share_it(tmp_path):
         )
 
 
+def test_parts_agree_on_a_threshold_that_is_found_in_the_first_batch(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 9))
+    recorders = [
+        StateRecorder("a", tmp_path / "run", np.median, part=part, first_instance=20 * part)
+        for part in range(2)
+    ]
+    recorders[1].record(x[20:30])
+    limit = np.median(x[20:30])
+    recorders[0].record(x[:20])
+    recorders[1].record(x[30:])
+    for recorder in recorders:
+        assert recorder.threshold == limit
+        recorder.close()
+    packed = np.packbits(x > limit, axis=-1, bitorder="little")
+    np.testing.assert_array_equal(np.asarray(open_run(tmp_path / "run")["a"].raw_states), packed)
+
+
+def test_of_two_parts_that_find_a_threshold_at_once_the_first_decides(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(40, 9))
+    monkeypatch.setattr(RunWriter, "stored_info", lambda writer, name: None)  # both look first
+    for part in range(2):
+        recorder = StateRecorder(
+            "a", tmp_path / "run", np.median, part=part, first_instance=20 * part
+        )
+        recorder.record(x[20 * part : 20 * part + 20])
+        assert recorder.threshold == np.median(x[:20])
+        recorder.close()
+
+
 def test_a_capture_of_a_part_leaves_the_cache_of_the_layer_alone(tmp_path):
     path = tmp_path / "run"
     write(path, 0, 0, 50)

@@ -75,7 +75,7 @@ class LayerInfo:
         Neurons in a state (the length of the channel axis).
     positions : int
         States of one instance.
-    threshold : float
+    threshold : float, or tuple of a float for each neuron
         A neuron fires where its activation is strictly greater.
     channel_axis : int
         Axis of the activations that holds the neurons.
@@ -87,7 +87,7 @@ class LayerInfo:
 
     neurons: int
     positions: int
-    threshold: float = 0.0
+    threshold: float | tuple[float, ...] = 0.0
     channel_axis: int = -1
     source_layer: str = ""
     index: int = 0
@@ -110,6 +110,8 @@ class LayerInfo:
             raise ValueError(
                 f"{where} has no attribute {error}: it is not a layer of a run, or it is damaged"
             ) from None
+        if isinstance(values["threshold"], list):
+            values["threshold"] = tuple(values["threshold"])
         return cls(**values)
 
     def check_goes_on(self, stored: LayerInfo, where: str) -> None:
@@ -178,21 +180,18 @@ def create_layer(run: zarr.Group, name: str, info: LayerInfo) -> zarr.Group:
     return run.create_group(name, overwrite=True, attributes=info.attributes())
 
 
-def join_layer(run: zarr.Group, name: str, info: LayerInfo, where: str) -> zarr.Group:
+def join_layer(
+    run: zarr.Group, name: str, info: LayerInfo, where: str
+) -> tuple[zarr.Group, LayerInfo]:
     """Create the group of one capture, or open the one that another writer made.
 
-    Of several writers one creates it, as for `join_run`.
-
-    Raises
-    ------
-    ValueError
-        If the other one captures other states; `where` names the capture.
+    Of several writers one creates it, as for `join_run`; what is captured is returned as that one
+    stored it. `where` names the capture in an error.
     """
     _create_group(run.store_path / name, info.attributes())
     group = run[name]
     assert isinstance(group, zarr.Group)
-    info.check_goes_on(LayerInfo.from_attributes(group.attrs, where), where)
-    return group
+    return group, LayerInfo.from_attributes(group.attrs, where)
 
 
 def create_part(

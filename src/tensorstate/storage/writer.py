@@ -167,6 +167,25 @@ class RunWriter:
             self._add_layer(name, info)
         return self.committed_before
 
+    def stored_info(self, name: str) -> LayerInfo | None:
+        """Return how a resumed run, or another part, recorded a layer; None if neither did."""
+        goes_on = self.committed_before or self._part is not None
+        group = self._group.get(name) if goes_on else None
+        if not isinstance(group, zarr.Group):
+            return None
+        return LayerInfo.from_attributes(group.attrs, f"run {self.where}, layer {name}")
+
+    def agreed_info(self, name: str, info: LayerInfo) -> LayerInfo:
+        """Return how all parts record a layer that is new to this one.
+
+        The first writer that asks decides: what a threshold function finds in the first batch
+        would differ from part to part. A writer that writes the run alone is always the first.
+        """
+        if self._part is None:
+            return info
+        where = f"run {self.where}, layer {name}"
+        return store_format.join_layer(self._group, name, info, where)[1]
+
     def _add_layer(self, name: str, info: LayerInfo) -> None:
         if name in self._queue.layers:
             raise ValueError(
@@ -186,7 +205,8 @@ class RunWriter:
         if self._part is None:
             group = store_format.create_layer(self._group, name, info)
         else:
-            group = store_format.join_layer(self._group, name, info, where)
+            group, stored = store_format.join_layer(self._group, name, info, where)
+            info.check_goes_on(stored, where)
         chunk_bytes = _chunk_bytes(min(self._chunk_bytes, self._chunk_budget))
         self._chunk_budget -= chunk_bytes
         return store_format.create_part(
