@@ -54,7 +54,7 @@ class WriteQueue:
     expected_layers : int
         Layers that must be there before instances are committed in passing.
     where : str
-        Names the run in an error.
+        Names the run, and the part, in an error.
     """
 
     def __init__(

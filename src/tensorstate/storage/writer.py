@@ -18,10 +18,7 @@ from zarr.storage import MemoryStore
 
 from tensorstate.storage import format as store_format
 from tensorstate.storage.cache import HistogramCache
-from tensorstate.storage.format import (
-    Codec,
-    LayerInfo,
-)
+from tensorstate.storage.format import Codec, LayerInfo
 from tensorstate.storage.opening import MODES, WriterPart, open_to_write, writer_part
 from tensorstate.storage.part import PartReader, PartWriter
 from tensorstate.storage.queue import WriteQueue, WrittenLayer
@@ -120,7 +117,8 @@ class RunWriter:
             self._group = opened.group
             self.committed_before = opened.committed
             capacity = queue_bytes - min(self._chunk_budget, layers * self._chunk_bytes)
-            self._queue = WriteQueue(opened, self._part, capacity, layers, self.where)
+            what = f"{self.where}, part {self._part.name}" if self._part else self.where
+            self._queue = WriteQueue(opened, self._part, capacity, layers, what)
             _open_queues[store_identity(self.store), self._part_name] = self._queue
         # The thread must not outlive the last capture that can give it something to write.
         weakref.finalize(self, self._queue.close_soon).atexit = False
