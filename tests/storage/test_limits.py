@@ -108,7 +108,7 @@ def test_several_parts_that_grow_are_numbered_anew(tmp_path):
         for number, length in enumerate(lengths):
             array = tmp_path / f"run/layer/part-{number}/states/zarr.json"
             facts = json.loads(array.read_text())
-            facts["attributes"].update(rows=length, first_instance=number)
+            facts["attributes"].update(rows=length, first_instance=10_000 * number)
             array.write_text(json.dumps(facts))
 
     write(tmp_path / "run", parts[0])

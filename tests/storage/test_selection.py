@@ -23,12 +23,14 @@ def run_of(rows_of_parts, positions, chunk_rows, store=None):
     width = rows_of_parts[0].shape[1]
     run = store_format.create_run(store)
     layer = store_format.create_layer(run, "layer", LayerInfo(8 * width, positions))
+    first = 0
     for number, rows in enumerate(rows_of_parts):
-        array = store_format.create_part(layer, str(number), width, chunk_rows, "lz4")
-        array.update_attributes({"first_instance": number})
+        array = store_format.create_part(layer, str(number), width, chunk_rows, "lz4", first)
         writer = PartWriter(array, "here", positions)
         writer.append(rows)
         writer.flush()
+        writer.commit_instances(len(rows) // positions)
+        first += len(rows) // positions
     return store
 
 

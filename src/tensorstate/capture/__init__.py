@@ -29,6 +29,8 @@ def build_efficiency_model(
     channel_axis: int = -1,
     codec: Codec = "lz4",
     queue_bytes: int = QUEUE_BYTES,
+    part: str | int | None = None,
+    first_instance: int | None = None,
 ) -> Any:
     """Return a model that records the states of its layers whenever data passes through it.
 
@@ -50,7 +52,8 @@ def build_efficiency_model(
         Where the run is stored; without it, states are kept in memory.
     mode : {"x", "w", "resume"}
         What to do with a run that is there already: refuse it, overwrite it, or go on after its
-        committed instances.
+        committed instances. With `part`, what to do with that part: the run is created or joined,
+        and the parts of other processes stay as they are.
     threshold : float, sequence of float, or callable, default 0
         A neuron fires where its activation is strictly greater than the number, or than its own
         one of a sequence (layers with other numbers of neurons are refused). A function is called
@@ -63,6 +66,14 @@ def build_efficiency_model(
         How chunks are compressed.
     queue_bytes : int, default 256 MiB
         Most bytes of packed states that wait to be written; when reached, the model waits.
+    part : str or int, optional
+        The part to write where several processes write one run, each the states of its own
+        instances; "rank" takes the number from the environment variable RANK, as ``torchrun`` sets
+        it. Without it, this process writes the run alone. On a disk, a second process that would
+        write the same run or part is refused; stores such as S3 have no locks for that.
+    first_instance : int, optional
+        Needed with `part`: the number that the first instance of the part has among those of all
+        parts. A reader sees the instances of all parts in one layer, by these numbers.
 
     Returns
     -------
@@ -78,7 +89,8 @@ def build_efficiency_model(
     ValueError
         If no layer matches, a layer cannot be captured, or an option is unknown.
     FileExistsError
-        If the storage path holds a run already, and the mode does not say what to do with it.
+        If the storage path holds a run or part already and the mode does not say what to do with
+        it, or if another process writes it.
     OSError
         If the storage path cannot be written.
     """
@@ -89,7 +101,9 @@ def build_efficiency_model(
         )
     from tensorstate.capture.keras_model import build
 
-    options = CaptureOptions(mode, threshold, channel_axis, codec, queue_bytes)
+    options = CaptureOptions(
+        mode, threshold, channel_axis, codec, queue_bytes, part, first_instance
+    )
     return build(model, attach_to, exclude, method, storage_path, options)
 
 

@@ -30,7 +30,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         A neuron fires where its activation is strictly greater; see `StateRecorder`.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
-    mode, codec, queue_bytes
+    mode, codec, queue_bytes, part, first_instance
         As for `build_efficiency_model`.
 
     Raises
@@ -51,6 +51,8 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         mode: str = "x",
         codec: Codec = "lz4",
         queue_bytes: int = QUEUE_BYTES,
+        part: str | int | None = None,
+        first_instance: int | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("trainable", False)
@@ -64,6 +66,8 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
             mode=mode,
             codec=codec,
             queue_bytes=queue_bytes,
+            part=part,
+            first_instance=first_instance,
         )
         self._threshold = threshold
         self._saved = {"channel_axis": channel_axis, "codec": codec}

@@ -6,7 +6,7 @@ import math
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 from weakref import WeakValueDictionary
@@ -30,9 +30,11 @@ from tensorstate.storage import (
     PartReader,
     RunWriter,
     StoreLike,
+    WriterPart,
     check_layer_name,
     check_write_options,
     store_identity,
+    writer_part,
 )
 
 __all__ = ["CaptureOptions", "RecordedStates", "StateRecorder"]
@@ -55,6 +57,11 @@ class CaptureOptions:
         How chunks are compressed.
     queue_bytes : int
         Most bytes of packed states that wait to be written; when reached, the model waits.
+    part : str, int or None
+        The part of the run that is written beside those of other processes; "rank" takes the
+        number from the environment variable RANK. None if this process writes the run alone.
+    first_instance : int or None
+        Needed with a part: the number, in the whole run, of the first instance of the part.
     """
 
     mode: str = "x"
@@ -62,9 +69,12 @@ class CaptureOptions:
     channel_axis: int = -1
     codec: Codec = "lz4"
     queue_bytes: int = QUEUE_BYTES
+    part: str | int | None = None
+    first_instance: int | None = None
 
     def __post_init__(self) -> None:
         check_write_options(self.mode, self.queue_bytes, self.codec)
+        writer_part(self.part, self.first_instance)
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
 
     def open(self, store: StoreLike | None, layers: int = 1, model: str = "") -> RunWriter:
@@ -76,6 +86,8 @@ class CaptureOptions:
             codec=self.codec,
             layers=layers,
             model=model,
+            part=self.part,
+            first_instance=self.first_instance,
         )
 
 
@@ -145,7 +157,7 @@ class StateRecorder(RecordedStates):
         (its neurons on the last axis), and returns one or the other for the whole run.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
-    mode, codec, queue_bytes
+    mode, codec, queue_bytes, part, first_instance
         As for `build_efficiency_model`.
 
     Raises
@@ -187,8 +199,12 @@ class StateRecorder(RecordedStates):
         mode: str = "x",
         codec: Codec = "lz4",
         queue_bytes: int = QUEUE_BYTES,
+        part: str | int | None = None,
+        first_instance: int | None = None,
     ) -> None:
-        options = CaptureOptions(mode, threshold, channel_axis, codec, queue_bytes)
+        options = CaptureOptions(
+            mode, threshold, channel_axis, codec, queue_bytes, part, first_instance
+        )
         check_layer_name(name)
         self._set_up(name, options, _shared_run(disk_path, options))
 
@@ -276,6 +292,9 @@ class StateRecorder(RecordedStates):
                 self._source_layer,
                 self._writer.layer_count if self._index is None else self._index,
             )
+            if callable(self._options.threshold):
+                agreed = self._writer.agreed_info(self.name, info)
+                info = replace(info, threshold=agreed.threshold)
             self._rows = self._writer.add_layer(self.name, info) * positions
             self._info = info
         elif (neurons, positions) != (self._info.neurons, self._info.positions):
@@ -365,16 +384,17 @@ def _shared_run(store: StoreLike | None, options: CaptureOptions) -> RunWriter:
     """Open a run for a capture placed by hand, or join the one that another such capture opened."""
     if store is None:
         return options.open(None)
+    part = writer_part(options.part, options.first_instance)
     with _shared_lock:
-        writer = _shared_runs.get(store_identity(store))
+        writer = _shared_runs.get((store_identity(store), part))
         if writer is None or writer.closed:
-            writer = _shared_runs[store_identity(store)] = options.open(store)
+            writer = _shared_runs[store_identity(store), part] = options.open(store)
         else:
             writer.expect_another_layer()
     return writer
 
 
-_shared_runs: WeakValueDictionary[str, RunWriter] = WeakValueDictionary()
+_shared_runs: WeakValueDictionary[tuple[str, WriterPart | None], RunWriter] = WeakValueDictionary()
 _shared_lock = threading.Lock()
 
 

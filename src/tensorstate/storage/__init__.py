@@ -1,10 +1,12 @@
 """Runs on Zarr: written by one background thread, reopened without any framework."""
 
 from tensorstate.storage.cache import HistogramCache
-from tensorstate.storage.format import Codec, LayerInfo, StoreLike, check_layer_name, store_identity
+from tensorstate.storage.format import Codec, LayerInfo, check_layer_name
 from tensorstate.storage.layer import LayerStates
+from tensorstate.storage.opening import WriterPart, writer_part
 from tensorstate.storage.part import DamagedChunkError, PartReader
 from tensorstate.storage.run import StateRun, open_run
+from tensorstate.storage.stores import StoreLike, store_identity
 from tensorstate.storage.writer import QUEUE_BYTES, RunWriter, check_write_options
 
 __all__ = [
@@ -18,8 +20,10 @@ __all__ = [
     "RunWriter",
     "StateRun",
     "StoreLike",
+    "WriterPart",
     "check_layer_name",
     "check_write_options",
     "open_run",
     "store_identity",
+    "writer_part",
 ]

@@ -31,9 +31,9 @@ from zarr.storage import StorePath
 
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
-from tensorstate.storage.format import list_names
 from tensorstate.storage.increments import Coverage, coverage_of, is_covered_by
 from tensorstate.storage.part import PartReader
+from tensorstate.storage.stores import list_names
 
 __all__ = ["HistogramCache"]
 

@@ -4,8 +4,12 @@
 
     run.zarr/                      group: attributes ``tensorstate`` and ``instances``
       conv_1_states/               group: what was captured, and how (`LayerInfo`)
-        part-0/states              uint8 (rows, W): attributes ``rows`` and ``uuid``
+        part-<writer>/states       uint8 (rows, W): ``rows``, ``uuid``, ``first_instance``
         histogram/                 cached counts, which may be deleted at any time (`cache`)
+
+A writer that writes the run alone writes part 0, and keeps the committed instances in the run's
+attribute ``instances``. Where several write, each keeps its own in the attribute ``instances`` of
+its part in every layer (`survey`).
 
 Readers trust ``rows`` and never the shape, and a missing chunk is damage, never silence: every
 chunk under the committed rows is stored, also one of zeros.
@@ -15,46 +19,48 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from os import PathLike
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import zarr
-from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.group import GroupMetadata
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, GroupNotFoundError
-from zarr.storage import FsspecStore, StorePath
+from zarr.storage import StorePath
 
 from tensorstate.bits import packed_width
+from tensorstate.storage.stores import (
+    StoreLike,
+    as_store,
+    cannot_write,
+    clear_run,
+    describe_store,
+    local_folder,
+    store_holds_something,
+)
 
 __all__ = [
     "CODECS",
     "FORMAT",
     "Codec",
     "LayerInfo",
-    "StoreLike",
     "check_layer_name",
+    "committed_instances",
     "create_layer",
     "create_part",
     "create_run",
-    "describe_store",
-    "committed_instances",
-    "is_url",
-    "list_names",
+    "join_layer",
+    "join_run",
     "open_format",
-    "store_holds_something",
-    "store_identity",
 ]
 
 FORMAT = 1
 Codec = Literal["lz4", "zstd"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
-
-StoreLike = str | PathLike[str] | Store
 
 _LIBRARIES = ("tensorstate", "numpy", "zarr", "numcodecs", "keras", "tensorflow")
 
@@ -108,12 +114,14 @@ class LayerInfo:
             values["threshold"] = tuple(values["threshold"])
         return cls(**values)
 
-
-def describe_store(store: StoreLike) -> str:
-    """Name a store in a message."""
-    if isinstance(store, Store):
-        return str(store).removeprefix("file://")
-    return str(store)
+    def check_goes_on(self, stored: LayerInfo, where: str) -> None:
+        """Raise ValueError unless this captures the same states as what is stored."""
+        # The order of the captures may change between two programs without changing the states.
+        if replace(stored, index=self.index) != self:
+            raise ValueError(
+                f"{where} was recorded as {stored}, but is to go on as {self}: "
+                "states of both kinds cannot be mixed in one run"
+            )
 
 
 def check_layer_name(name: str) -> None:
@@ -135,26 +143,36 @@ def create_run(store: StoreLike, model: str = "", *, overwrite: bool = False) ->
     OSError
         If nothing can be written there.
     """
-    attributes = {
-        "tensorstate": {
-            "format": FORMAT,
-            "uuid": str(uuid.uuid4()),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": _versions(),
-            "model": model,
-        },
-        "instances": 0,
-    }
+    attributes = _run_attributes(model)
+    folder = local_folder(store)
     try:
+        if overwrite and folder is not None:
+            clear_run(folder)
+            overwrite = False
         return zarr.create_group(store, overwrite=overwrite, attributes=attributes)
     except OSError as error:
-        # The same type of error, with the store and what to do in its text.
-        reason = error.strerror or str(error)
-        raise OSError(
-            error.errno or 0,
-            f"cannot write a run there ({reason}): choose a storage path that can be written",
-            describe_store(store),
-        ) from error
+        raise cannot_write(store, error) from error
+
+
+def join_run(store: StoreLike, model: str = "") -> zarr.Group:
+    """Create an empty run, or open the one that is there: of several processes, one creates it.
+
+    That holds where a store creates a key only if it is not there, in one step: on a local disk,
+    in memory, and in an ``ObjectStore`` of Zarr. On others two processes may each create the run;
+    the same is stored then but for the uuid and the time, and nothing else of it is touched.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written there.
+    ValueError
+        If something else is there.
+    """
+    try:
+        _create_group(StorePath(as_store(store)), _run_attributes(model))
+    except OSError as error:
+        raise cannot_write(store, error) from error
+    return open_format(store, "r+")
 
 
 def create_layer(run: zarr.Group, name: str, info: LayerInfo) -> zarr.Group:
@@ -162,10 +180,35 @@ def create_layer(run: zarr.Group, name: str, info: LayerInfo) -> zarr.Group:
     return run.create_group(name, overwrite=True, attributes=info.attributes())
 
 
+def join_layer(
+    run: zarr.Group, name: str, info: LayerInfo, where: str
+) -> tuple[zarr.Group, LayerInfo]:
+    """Create the group of one capture, or open the one that another writer made.
+
+    Of several writers one creates it, as for `join_run`; what is captured is returned as that one
+    stored it. `where` names the capture in an error.
+    """
+    _create_group(run.store_path / name, info.attributes())
+    group = run[name]
+    assert isinstance(group, zarr.Group)
+    return group, LayerInfo.from_attributes(group.attrs, where)
+
+
 def create_part(
-    layer: zarr.Group, writer: str, width: int, chunk_rows: int, codec: Codec
+    layer: zarr.Group,
+    writer: str,
+    width: int,
+    chunk_rows: int,
+    codec: Codec,
+    first_instance: int | None = None,
 ) -> zarr.Array[Any]:
-    """Create the empty states of one writer, with their first committed row still to come."""
+    """Create the empty states of one writer, with their first committed row still to come.
+
+    `first_instance` is given for one of several writers, which each commit their own instances.
+    """
+    attributes: dict[str, Any] = {"rows": 0, "uuid": str(uuid.uuid4()), "first_instance": 0}
+    if first_instance is not None:
+        attributes.update(first_instance=first_instance, instances=0)
     return layer.create_array(
         f"part-{writer}/states",
         shape=(0, width),
@@ -177,7 +220,7 @@ def create_part(
             Crc32cCodec(),
         ],
         fill_value=0,
-        attributes={"rows": 0, "uuid": str(uuid.uuid4()), "first_instance": 0},
+        attributes=attributes,
         config={"write_empty_chunks": True},
     )
 
@@ -234,37 +277,24 @@ def committed_instances(run: zarr.Group) -> int:
     return instances
 
 
-def list_names(path: StorePath) -> list[str]:
-    """Return the names of what lies in a group, without a look at what it is."""
-
-    async def names() -> list[str]:
-        return [name async for name in path.store.list_dir(path.path)]
-
-    return sorted(sync(names()))
+def _create_group(path: StorePath, attributes: dict[str, Any]) -> None:
+    """Store a group if none is there: it is written as a whole, or not at all."""
+    metadata = GroupMetadata(attributes=attributes)
+    for name, document in metadata.to_buffer_dict(default_buffer_prototype()).items():
+        sync((path / name).set_if_not_exists(document))
 
 
-def store_holds_something(store: StoreLike) -> bool:
-    """Whether anything, a run or not, is stored there already."""
-    if isinstance(store, Store):
-        return not sync(store.is_empty(""))
-    if is_url(store):
-        return not sync(FsspecStore.from_url(str(store), read_only=True).is_empty(""))
-    path = Path(store)
-    return any(path.iterdir()) if path.is_dir() else path.exists()
-
-
-def store_identity(store: StoreLike) -> str:
-    """Return what tells two stores apart within this process."""
-    if isinstance(store, Store):
-        return str(store)
-    if is_url(store):
-        return str(store)
-    return f"file://{Path(store).absolute().as_posix()}"
-
-
-def is_url(store: StoreLike) -> bool:
-    """Whether a store is named by a URL, as ``s3://bucket/run.zarr``."""
-    return isinstance(store, str) and "://" in store
+def _run_attributes(model: str) -> dict[str, Any]:
+    return {
+        "tensorstate": {
+            "format": FORMAT,
+            "uuid": str(uuid.uuid4()),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": _versions(),
+            "model": model,
+        },
+        "instances": 0,
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -18,9 +18,10 @@ from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_sp
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.increments import Coverage, count_parts, coverage_of, is_covered_by
+from tensorstate.storage.instances import InstanceNumbers
 from tensorstate.storage.labels import Label, count_by_label, label_codes
 from tensorstate.storage.part import PartReader
-from tensorstate.storage.rows import RawStates, instance_numbers
+from tensorstate.storage.rows import RawStates
 from tensorstate.storage.selection import count_instances
 
 __all__ = ["LayerStates", "StoredLayer"]
@@ -98,8 +99,8 @@ class LayerStates:
         ----------
         index : array_like of int or bool, optional
             Instance numbers (one given twice counts twice), or a mask with an entry for every
-            instance. Only states of these instances are counted, and those that they do not show
-            are left out: ``histogram(index)`` tells which they are.
+            instance, as for `histogram`. Only states of these instances are counted, and those
+            that they do not show are left out: ``histogram(index)`` tells which they are.
 
         Returns
         -------
@@ -185,9 +186,14 @@ class LayerStates:
         instances : array_like of int or bool, optional
             Instance numbers (one given twice counts twice), or a mask with an entry for every
             instance; without it, all are counted, once for the rows that are there. Only the
-            chunks that hold these instances are read.
+            chunks that hold these instances are read. Where several writers wrote the run, the
+            numbers are those that they gave: the first one of a part is its `first_instance`,
+            also while parts before it are not complete. A mask then has an entry for every number
+            up to the last, and what it chooses has to be there.
         by : array_like of int, str or bool, shape (instance_count,), optional
-            A label for every instance of the layer; the states of each label are counted by
+            A label for every instance of the layer (with several writers, for every number up to
+            the last; of numbers that nobody committed it does not matter); the states of each
+            label are counted by
             themselves. That is done in one pass over the rows and in memory if it fits the
             limit, even if no state comes twice. If not, labels are counted one after the other,
             each like a selection of its instances, within what the limit leaves beside the
@@ -229,13 +235,14 @@ class LayerStates:
         parts = self._parts()
         limits: dict[str, Any] = {"memory_limit": memory_limit, "spill": spill}
         if by is not None:
-            labels, codes = label_codes(by, self.instance_count)
-            every = np.arange(len(codes)) if instances is None else instances
-            numbers = instance_numbers(every, len(codes))
-            return count_by_label(parts, numbers, self.positions, labels, codes, **limits)
+            numbers = InstanceNumbers.of(parts, self.positions)
+            labels, codes = label_codes(by, numbers.span)
+            every = numbers.all()
+            places = numbers.places(every if instances is None else instances)
+            return count_by_label(parts, places, self.positions, labels, codes[every], **limits)
         if instances is not None:
-            numbers = instance_numbers(instances, self.instance_count)
-            return count_instances(parts, numbers, self.positions, **limits)
+            places = InstanceNumbers.of(parts, self.positions).places(instances)
+            return count_instances(parts, places, self.positions, **limits)
         return self._count_all(parts, **limits)
 
     def spectrum(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -82,6 +83,11 @@ class PartWriter:
         """Drop every row, as if nothing had been appended."""
         self._truncate(0)
 
+    def commit_instances(self, instances: int) -> None:
+        """Store how many instances all layers of the part have committed, where parts tell that."""
+        if self.array.attrs.get("instances", instances) != instances:
+            self.array = self.array.update_attributes({"instances": instances})
+
     def _write_chunk(self) -> None:
         if self._local is None:
             self._endless[self._start : self._start + self._chunk_rows] = self._buffer
@@ -129,6 +135,11 @@ class PartReader:
         Committed rows when the reader was made, and bytes W of a row.
     uuid : str
         What tells these rows from all others; empty if the store does not say.
+    first_instance : int
+        The number of the instance that row 0 belongs to.
+    instances : int or None
+        How many instances all layers of this part had committed; None for a part whose writer
+        wrote the run alone, and has that number in the run's attributes.
 
     Raises
     ------
@@ -153,6 +164,8 @@ class PartReader:
         self._local = LocalChunks.of(array)
         # Kept as it is now: a writer of this process changes the attributes in place.
         self.uuid = str(array.attrs.get("uuid") or "")
+        self.first_instance = self._number("first_instance", 0)
+        self.instances = self._number("instances", None)
 
     dtype = np.dtype(np.uint8)
     ndim = 2
@@ -166,6 +179,12 @@ class PartReader:
     def in_memory(self) -> bool:
         """Whether the rows live in this process only."""
         return isinstance(self._array.store, MemoryStore)
+
+    def first(self, rows: int) -> PartReader:
+        """Return a reader of the first rows only, or of all if there are no more."""
+        reader = copy.copy(self)
+        reader.shape = (min(rows, len(self)), self.shape[1])
+        return reader
 
     def is_current(self) -> bool:
         """Whether the store still holds these rows: not reset, shortened or overwritten."""
@@ -228,6 +247,16 @@ class PartReader:
         room, stored = self._local.rooms()
         for chunk, begin, end in self._chunks_of(start, stop):
             yield self._load(self._local, chunk, begin, end, room, stored)
+
+    def _number(self, name: str, default: Any) -> Any:
+        """Return an attribute that is a number of instances."""
+        value = self._array.attrs.get(name, default)
+        if value is not default and (not isinstance(value, int) or value < 0):
+            raise ValueError(
+                f"{self._where} has {value!r} for {name}, which is no number of instances: "
+                "its metadata is damaged"
+            )
+        return value
 
     def _chunks_of(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield the number of each chunk that holds rows, and between which rows it does."""

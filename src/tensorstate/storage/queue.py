@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from tensorstate.storage.format import LayerInfo, committed_instances
+from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.opening import OpenedRun, WriterPart
 from tensorstate.storage.part import PartWriter
 
 __all__ = ["WriteQueue", "WrittenLayer"]
@@ -45,31 +45,42 @@ class WriteQueue:
 
     Parameters
     ----------
-    group : zarr.Group
-        The group of the run.
+    opened : OpenedRun
+        The run, and what it had committed before.
+    part : WriterPart or None
+        The part that is written; None for a run that is written alone.
     capacity : int
         Most bytes that wait in the queue; a larger piece is let in when it is empty.
     expected_layers : int
         Layers that must be there before instances are committed in passing.
     where : str
-        Names the run in an error.
+        Names the run, and the part, in an error.
     """
 
-    def __init__(self, group: zarr.Group, capacity: int, expected_layers: int, where: str) -> None:
+    def __init__(
+        self,
+        opened: OpenedRun,
+        part: WriterPart | None,
+        capacity: int,
+        expected_layers: int,
+        where: str,
+    ) -> None:
         self.capacity = capacity
         self.layers: dict[str, WrittenLayer] = {}
         self.closing = False
-        self._group = group
+        self._group = opened.group if part is None else None
+        self._lock = opened.lock
         self.expected_layers = expected_layers
         self._where = where
-        self._instances = committed_instances(group)
-        self._stored_layers = set(group.group_keys()) if self._instances else set()
+        self._instances = opened.committed
+        self._stored_layers = opened.stored_layers
+        self._room = opened.room
         self._items: deque[tuple[str, NDArray[np.uint8]] | _Action] = deque()
         self._bytes = 0
         self._awake = False
         self._changed = threading.Condition()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="tensorstate-writer", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="tensorstate-writer", daemon=True)
         self._thread.start()
 
     def add(self, name: str, layer: WrittenLayer) -> None:
@@ -146,6 +157,12 @@ class WriteQueue:
                 f"committed: {type(self._error).__name__}: {self._error}"
             ) from self._error
 
+    def _work(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._lock.release()
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -182,13 +199,22 @@ class WriteQueue:
                 self._commit_instances()
 
     def _commit_instances(self) -> None:
-        """Raise the run's committed prefix to what every layer has committed."""
+        """Raise the committed prefix, of the run or the part, to what every layer has committed."""
         if not self.layers:
             return
         instances = min(layer.instances for layer in self.layers.values())
         if self._stored_layers - self.layers.keys():
             # A layer of a resumed run that does not go on stands where it was.
             instances = min(instances, self._instances)
+        wanted = instances
+        if self._room is not None:
+            # What is past that is never seen by a reader, who would count it twice.
+            instances = min(instances, self._room.instances)
         if instances != self._instances:
-            self._group.attrs["instances"] = instances
+            if self._group is not None:
+                self._group.attrs["instances"] = instances
+            for layer in self.layers.values():
+                layer.part.commit_instances(instances)
             self._instances = instances
+        if self._room is not None and wanted > instances:
+            raise ValueError(self._room.error)

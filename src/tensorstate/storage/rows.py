@@ -146,8 +146,10 @@ class PartRows:
         return self._part.read_batches(self.start + start, self.start + stop, at_once)
 
 
-def instance_numbers(index: ArrayLike, instances: int) -> NDArray[np.int64]:
-    """Instance numbers from numbers or a boolean mask.
+def instance_numbers(
+    index: ArrayLike, instances: int, captured: str = "the captured ones"
+) -> NDArray[np.int64]:
+    """Instance numbers from numbers or a boolean mask; `captured` names all of them in an error.
 
     Raises
     ------
@@ -159,7 +161,7 @@ def instance_numbers(index: ArrayLike, instances: int) -> NDArray[np.int64]:
         raise IndexError(f"instances are chosen by whole numbers or a mask, not by {rows.dtype}")
     outside = (rows < -instances) | (rows >= instances)
     if outside.any():
-        raise IndexError(f"instance {rows[outside][0]} is not among the {instances} captured ones")
+        raise IndexError(f"instance {rows[outside][0]} is not among {captured}")
     return np.where(rows < 0, rows + instances, rows).astype(np.int64)
 
 

@@ -10,16 +10,10 @@ import zarr
 from zarr.abc.store import Store
 
 from tensorstate.storage.cache import HistogramCache
-from tensorstate.storage.format import (
-    LayerInfo,
-    StoreLike,
-    committed_instances,
-    describe_store,
-    list_names,
-    open_format,
-)
+from tensorstate.storage.format import open_format
 from tensorstate.storage.layer import LayerStates, StoredLayer
-from tensorstate.storage.part import PartReader
+from tensorstate.storage.stores import StoreLike, describe_store
+from tensorstate.storage.survey import survey
 
 __all__ = ["StateRun", "open_run", "summary_of"]
 
@@ -27,7 +21,9 @@ __all__ = ["StateRun", "open_run", "summary_of"]
 class StateRun(Mapping[str, LayerStates]):
     """A stored run: layer names to layers, in the order in which data met them.
 
-    It shows what was committed when it was opened; open it again to see more.
+    It shows what was committed when it was opened; open it again to see more. Where several
+    writers wrote, each a part of every layer, a layer has the instances of all of them, by the
+    numbers that the writers gave them, and only those that all layers of a part have committed.
 
     Parameters
     ----------
@@ -42,10 +38,14 @@ class StateRun(Mapping[str, LayerStates]):
     def __init__(self, group: zarr.Group, where: str, *, writable: bool = True) -> None:
         self._where = where
         self._about: dict[str, Any] = dict(group.attrs["tensorstate"])  # type: ignore[arg-type]
-        self._instances = committed_instances(group)
-        layers = [_open_layer(name, member, where, writable) for name, member in group.groups()]
-        layers.sort(key=lambda layer: (layer[0], layer[1].name))
-        self._layers = {layer.name: layer for _, layer in layers}
+        found = survey(group, where)
+        found.check_disjoint()
+        self._instances = found.instances
+        self._parts = found.committed
+        self._layers = {}
+        for name, stored in sorted(found.layers.items(), key=lambda layer: layer[1].info.index):
+            cache = HistogramCache(stored.group.store_path, stored.info.width, writable=writable)
+            self._layers[name] = StoredLayer(name, stored.info, found.readers(name), cache)
 
     def __getitem__(self, name: str) -> LayerStates:
         try:
@@ -65,8 +65,21 @@ class StateRun(Mapping[str, LayerStates]):
 
     @property
     def instances(self) -> int:
-        """Instances that every layer has committed, and after which a resumed run goes on."""
+        """Instances that every layer has committed, and after which a resumed run goes on.
+
+        Of a run with several writers, those of all parts together; `parts` tells where each of
+        them goes on.
+        """
         return self._instances
+
+    @property
+    def parts(self) -> dict[str, range]:
+        """Numbers of the instances that every layer has committed of each writer's part.
+
+        A writer of a part goes on with ``parts[name].stop``. A run that one writer wrote alone has
+        the part "0", if it has layers.
+        """
+        return dict(self._parts)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -111,7 +124,8 @@ def open_run(store: StoreLike) -> StateRun:
     FileNotFoundError
         If nothing is there.
     ValueError
-        If what is there is not a run, or one of a newer format.
+        If what is there is not a run, or one of a newer format, if it is damaged, or if parts of
+        several writers have the same instances.
     """
     # What was handed over as read-only is not to be written to.
     writable = not (isinstance(store, Store) and store.read_only)
@@ -141,29 +155,3 @@ def _summary_row(layer: LayerStates) -> tuple[Any, ...]:
     if layer.state_count == 0:
         return (*size, 0, float("nan"), float("nan"))
     return (*size, int(layer.spectrum()[1].sum()), layer.entropy(), layer.efficiency())
-
-
-def _open_layer(
-    name: str, group: zarr.Group, where: str, writable: bool
-) -> tuple[int, StoredLayer]:
-    """Return a layer, and its place in the order in which data meets them."""
-    where = f"run {where}, layer {name}"
-    info = LayerInfo.from_attributes(group.attrs, where)
-    parts = []
-    # Listed by name: what else lies there, as a cache, may be damaged without doing harm.
-    for part_name in list_names(group.store_path):
-        if not part_name.startswith("part-"):
-            continue
-        array = group.get(f"{part_name}/states")
-        if not isinstance(array, zarr.Array):
-            raise ValueError(f"{where}, {part_name} has no array 'states': the run is damaged")
-        reader = PartReader(array, f"{where}, part {part_name.removeprefix('part-')}")
-        if reader.shape[1] != info.width:
-            raise ValueError(
-                f"{where}, {part_name} has states of {reader.shape[1]} bytes, but {info.neurons} "
-                f"neurons need {info.width}: the run is damaged"
-            )
-        parts.append((int(array.attrs.get("first_instance", 0)), part_name, reader))  # type: ignore[arg-type]
-    parts.sort(key=lambda part: part[:2])
-    cache = HistogramCache(group.store_path, info.width, writable=writable)
-    return info.index, StoredLayer(name, info, [reader for _, _, reader in parts], cache)

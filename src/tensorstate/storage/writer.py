@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,24 +18,18 @@ from zarr.storage import MemoryStore
 
 from tensorstate.storage import format as store_format
 from tensorstate.storage.cache import HistogramCache
-from tensorstate.storage.format import (
-    Codec,
-    LayerInfo,
-    StoreLike,
-    committed_instances,
-    describe_store,
-    store_identity,
-)
+from tensorstate.storage.format import Codec, LayerInfo
+from tensorstate.storage.opening import MODES, WriterPart, open_to_write, writer_part
 from tensorstate.storage.part import PartReader, PartWriter
 from tensorstate.storage.queue import WriteQueue, WrittenLayer
+from tensorstate.storage.stores import StoreLike, describe_store, store_identity
+from tensorstate.storage.survey import ONLY_PART
 
 __all__ = ["CHUNK_BYTES", "MODES", "QUEUE_BYTES", "RunWriter", "check_write_options"]
 
-MODES = ("x", "w", "resume")
 QUEUE_BYTES = 256 << 20
 CHUNK_BYTES = 4 << 20
 _SMALLEST_CHUNK_BYTES = 64 << 10
-_WRITER = "0"
 
 
 class RunWriter:
@@ -48,7 +41,8 @@ class RunWriter:
         Where the run is written; None keeps it in memory.
     mode : {"x", "w", "resume"}
         "x" refuses a store that holds anything, "w" overwrites a run, "resume" goes on after the
-        committed instances of a run.
+        committed instances of a run. With a part, that is said of the part: "x" and "w" create the
+        run or join it, and leave the parts of other writers as they are.
     queue_bytes : int, default 256 MiB
         Most bytes of packed states that wait to be written, the chunks being filled included
         (but at least 64 KiB a layer). When they are reached, `put` waits.
@@ -58,13 +52,43 @@ class RunWriter:
         How many layers are expected; their chunks share half of `queue_bytes`.
     model : str, optional
         Name of the network, for the run's attributes.
+    part : str or int, optional
+        The part to write, where several processes write one run, each its own part of every
+        layer; "rank" takes the number from the environment variable RANK, as ``torchrun`` sets it.
+        Without it, this writer writes the run alone.
+    first_instance : int, optional
+        Needed with a part: the number, in the whole run, of the first instance of the part. The
+        parts may be of any length and be written in any order; no two may have an instance of the
+        same number.
 
     Raises
     ------
     FileExistsError
-        If the store holds a run already (mode "x"), or something that is no run.
+        If the store holds a run or the part already (mode "x"), another writer has it open, or
+        there is something that is no run.
+    ValueError
+        If options make no sense, or the run or part cannot go on with them.
     OSError
         If the store cannot be written.
+
+    Notes
+    -----
+    On a disk, a second writer of the run or the part is refused, also in another process and on
+    another machine if the file system passes locks on (a warning tells where it has none). In
+    other stores, such as S3, only writers of one process are told apart: two processes that write
+    the same part there at the same time destroy it, and nothing notices.
+
+    Examples
+    --------
+    >>> store = zarr.storage.MemoryStore()
+    >>> for part in range(2):
+    ...     writer = RunWriter(store, part=part, first_instance=10 * part)
+    ...     _ = writer.add_layer("spikes", LayerInfo(neurons=8, positions=1))
+    ...     writer.put("spikes", np.full((10, 1), part, np.uint8))
+    ...     writer.close()
+    >>> from tensorstate.storage import open_run
+    >>> open_run(store).instances, open_run(store)["spikes"].counts([9, 10]).tolist()
+    (20, [1, 1])
     """
 
     def __init__(
@@ -76,21 +100,26 @@ class RunWriter:
         codec: Codec = "lz4",
         layers: int = 1,
         model: str = "",
+        part: str | int | None = None,
+        first_instance: int | None = None,
     ) -> None:
         check_write_options(mode, queue_bytes, codec)
         self.store = MemoryStore() if store is None else store
         self._codec = codec
+        self._part = writer_part(part, first_instance)
         layers = max(1, layers)
         self._adding = threading.Lock()
         self._chunk_budget = queue_bytes // 2
         self._chunk_bytes = _chunk_bytes(self._chunk_budget // layers)
         with _registry_lock:
-            _check_not_open(self.store)
-            self._group = _open_group(self.store, mode, model)
-            self.committed_before = committed_instances(self._group)
+            _check_not_open(self.store, self._part)
+            opened = open_to_write(self.store, mode, model, self._part)
+            self._group = opened.group
+            self.committed_before = opened.committed
             capacity = queue_bytes - min(self._chunk_budget, layers * self._chunk_bytes)
-            self._queue = WriteQueue(self._group, capacity, layers, self.where)
-            _open_queues[store_identity(self.store)] = self._queue
+            what = f"{self.where}, part {self._part.name}" if self._part else self.where
+            self._queue = WriteQueue(opened, self._part, capacity, layers, what)
+            _open_queues[store_identity(self.store), self._part_name] = self._queue
         # The thread must not outlive the last capture that can give it something to write.
         weakref.finalize(self, self._queue.close_soon).atexit = False
 
@@ -98,6 +127,10 @@ class RunWriter:
     def where(self) -> str:
         """The store, as it is named in messages."""
         return describe_store(self.store)
+
+    @property
+    def _part_name(self) -> str | None:
+        return self._part.name if self._part else None
 
     @property
     def closed(self) -> bool:
@@ -124,8 +157,8 @@ class RunWriter:
         Raises
         ------
         ValueError
-            If the resumed run recorded other states under this name, or did not record it, or the
-            run is closed.
+            If the resumed run, or another part of the run, recorded other states under this name,
+            if the resumed run or part did not record it, or if the run is closed.
         """
         with self._adding:
             self._queue.check_open()
@@ -133,11 +166,23 @@ class RunWriter:
         return self.committed_before
 
     def stored_info(self, name: str) -> LayerInfo | None:
-        """Return how a resumed run recorded a layer, or None if it has no such layer."""
-        group = self._group.get(name) if self.committed_before else None
+        """Return how a resumed run, or another part, recorded a layer; None if neither did."""
+        goes_on = self.committed_before or self._part is not None
+        group = self._group.get(name) if goes_on else None
         if not isinstance(group, zarr.Group):
             return None
         return LayerInfo.from_attributes(group.attrs, f"run {self.where}, layer {name}")
+
+    def agreed_info(self, name: str, info: LayerInfo) -> LayerInfo:
+        """Return how all parts record a layer that is new to this one.
+
+        The first writer that asks decides: what a threshold function finds in the first batch
+        would differ from part to part. A writer that writes the run alone is always the first.
+        """
+        if self._part is None:
+            return info
+        where = f"run {self.where}, layer {name}"
+        return store_format.join_layer(self._group, name, info, where)[1]
 
     def _add_layer(self, name: str, info: LayerInfo) -> None:
         if name in self._queue.layers:
@@ -145,33 +190,45 @@ class RunWriter:
                 f"run {self.where} has a capture named {name!r} already: "
                 "give every capture a name of its own"
             )
-        where = f"run {self.where}, layer {name}, part {_WRITER}"
+        part_name = self._part_name or ONLY_PART
+        where = f"run {self.where}, layer {name}, part {part_name}"
         if self.committed_before:
-            array = self._stored_part(name, info, where)
+            array = self._stored_part(name, part_name, info, where)
         else:
-            chunk_bytes = _chunk_bytes(min(self._chunk_bytes, self._chunk_budget))
-            self._chunk_budget -= chunk_bytes
-            chunk_rows = max(1, chunk_bytes // info.width)
-            group = store_format.create_layer(self._group, name, info)
-            array = store_format.create_part(group, _WRITER, info.width, chunk_rows, self._codec)
+            array = self._new_part(name, part_name, info, where)
         part = PartWriter(array, where, info.positions, self.committed_before * info.positions)
         self._queue.add(name, WrittenLayer(info, part, where))
 
-    def _stored_part(self, name: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
+    def _new_part(self, name: str, part: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
+        if self._part is None:
+            group = store_format.create_layer(self._group, name, info)
+        else:
+            group, stored = store_format.join_layer(self._group, name, info, where)
+            info.check_goes_on(stored, where)
+        chunk_bytes = _chunk_bytes(min(self._chunk_bytes, self._chunk_budget))
+        self._chunk_budget -= chunk_bytes
+        return store_format.create_part(
+            group,
+            part,
+            info.width,
+            max(1, chunk_bytes // info.width),
+            self._codec,
+            self._part.first_instance if self._part else None,
+        )
+
+    def _stored_part(self, name: str, part: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
         group = self._group.get(name)
-        array = self._group.get(f"{name}/part-{_WRITER}/states")
+        array = self._group.get(f"{name}/part-{part}/states")
         if not isinstance(group, zarr.Group) or not isinstance(array, zarr.Array):
             raise ValueError(
-                f"run {self.where} has {self.committed_before} committed instances without a layer "
-                f"{name!r}: resume with the layers that it began with, or write a new run"
+                f"run {self.where}, part {part} has {self.committed_before} committed instances "
+                f"without a layer {name!r}: resume with the layers that it began with, or write it "
+                "anew"
             )
-        stored = LayerInfo.from_attributes(group.attrs, where)
-        # The order of the captures may change between two programs without changing the states.
-        if replace(stored, index=info.index) != info:
-            raise ValueError(
-                f"{where} was recorded as {stored}, but is to go on as {info}: "
-                "states of both kinds cannot be mixed in one run"
-            )
+        info.check_goes_on(LayerInfo.from_attributes(group.attrs, where), where)
+        if self._part is not None:
+            # A part of a run that was written alone until now.
+            array = array.update_attributes({"instances": self.committed_before})
         return array
 
     def put(self, name: str, rows: NDArray[np.uint8]) -> None:
@@ -192,8 +249,12 @@ class RunWriter:
         return PartReader(layer.part.array, layer.where)
 
     def cache(self, name: str) -> HistogramCache | None:
-        """Return the cached counts of a layer; None for a run that ends with this process."""
-        if isinstance(self._group.store, MemoryStore):
+        """Return the cached counts of a layer; None if a count from here is not to be stored.
+
+        That is so for a run that ends with this process, and for one part of several: its count is
+        not that of the layer.
+        """
+        if isinstance(self._group.store, MemoryStore) or self._part is not None:
             return None
         return HistogramCache(self._group.store_path / name, self._queue.layers[name].info.width)
 
@@ -229,41 +290,24 @@ def check_write_options(mode: str, queue_bytes: int, codec: str) -> None:
         raise ValueError(f"unknown codec {codec!r}: choose one of {choices}")
 
 
-def _open_group(store: StoreLike, mode: str, model: str) -> zarr.Group:
-    where = describe_store(store)
-    if not store_format.store_holds_something(store):
-        return store_format.create_run(store, model)
-    try:
-        group = store_format.open_format(store, "r+")
-    except ValueError as error:
-        raise FileExistsError(
-            f"{error}; nothing was overwritten, choose another storage path"
-        ) from None
-    if mode == "resume":
-        return group
-    if mode == "w":
-        return store_format.create_run(store, model, overwrite=True)
-    raise FileExistsError(
-        f"{where} already holds a run with {committed_instances(group)} committed instances: "
-        "choose another storage path, or mode='w' to overwrite it, or mode='resume' to go on"
-    )
-
-
 def _chunk_bytes(share: int) -> int:
     return max(_SMALLEST_CHUNK_BYTES, min(CHUNK_BYTES, share))
 
 
-def _check_not_open(store: StoreLike) -> None:
-    """Raise FileExistsError if this process is writing the run already."""
-    queue = _open_queues.get(store_identity(store))
-    if queue is None:
-        return
-    if not queue.closing:
-        raise FileExistsError(
-            f"the run {describe_store(store)} is open for writing in this process: "
-            "close the captures that write it, or choose another storage path"
-        )
-    queue.join()
+def _check_not_open(store: StoreLike, part: WriterPart | None) -> None:
+    """Raise FileExistsError if this process is writing the run, or the part, already."""
+    mine = part.name if part else None
+    for (identity, other), queue in list(_open_queues.items()):
+        alone = other is None or mine is None
+        if identity != store_identity(store) or not (alone or other == mine):
+            continue
+        if not queue.closing:
+            what = "the run" if alone else f"part {other!r} of the run"
+            raise FileExistsError(
+                f"{what} {describe_store(store)} is open for writing in this process: "
+                "close the captures that write it, or choose another storage path"
+            )
+        queue.join()
 
 
 def _close_all() -> None:
@@ -274,7 +318,9 @@ def _close_all() -> None:
         queue.join()
 
 
-_open_queues: weakref.WeakValueDictionary[str, WriteQueue] = weakref.WeakValueDictionary()
+_open_queues: weakref.WeakValueDictionary[tuple[str, str | None], WriteQueue] = (
+    weakref.WeakValueDictionary()
+)
 _registry_lock = threading.Lock()
 
 # Plain atexit is too late: Zarr encodes chunks on a pool of threads that is shut down before.

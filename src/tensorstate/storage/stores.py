@@ -1,0 +1,133 @@
+"""Where runs are stored: paths, URLs and Zarr stores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from os import PathLike
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, StorePath
+
+from tensorstate.storage.locks import is_lock_name
+
+__all__ = [
+    "StoreLike",
+    "as_store",
+    "cannot_write",
+    "clear_run",
+    "describe_store",
+    "is_url",
+    "list_names",
+    "local_folder",
+    "store_holds_something",
+    "store_identity",
+]
+
+StoreLike = str | PathLike[str] | Store
+
+
+def describe_store(store: StoreLike) -> str:
+    """Name a store in a message."""
+    if isinstance(store, Store):
+        return str(store).removeprefix("file://")
+    return str(store)
+
+
+def list_names(path: StorePath) -> list[str]:
+    """Return the names of what lies in a group, without a look at what it is."""
+
+    async def names() -> list[str]:
+        return [name async for name in path.store.list_dir(path.path)]
+
+    return sorted(sync(names()))
+
+
+def store_holds_something(store: StoreLike) -> bool:
+    """Whether anything, a run or not, is stored there already."""
+    folder = store.root if isinstance(store, LocalStore) else local_folder(store)
+    if folder is None:
+        return not sync(as_store(store).is_empty(""))
+    # In one step: another process may be about to make the folder.
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return folder.exists()
+    return any(map(_is_content, names))
+
+
+def store_identity(store: StoreLike) -> str:
+    """Return what tells two stores apart within this process."""
+    if isinstance(store, Store):
+        return str(store)
+    if is_url(store):
+        return str(store)
+    return f"file://{Path(store).absolute().as_posix()}"
+
+
+def is_url(store: StoreLike) -> bool:
+    """Whether a store is named by a URL, as ``s3://bucket/run.zarr``."""
+    return isinstance(store, str) and "://" in store
+
+
+def local_folder(store: StoreLike) -> Path | None:
+    """Return the folder in which a store may be written; None if it is another kind of store.
+
+    Examples
+    --------
+    >>> local_folder("file:///data/run").as_posix(), local_folder("s3://bucket/run")
+    ('/data/run', None)
+    """
+    if isinstance(store, LocalStore):
+        return None if store.read_only else store.root
+    if isinstance(store, Store):
+        return None
+    if is_url(store):
+        url = urlsplit(str(store))
+        return Path(unquote(url.path)) if url.scheme == "file" else None
+    return Path(store)
+
+
+def as_store(store: StoreLike) -> Store:
+    """Return the Zarr store that a path or URL names, to write to."""
+    if isinstance(store, Store):
+        return store
+    folder = local_folder(store)
+    return FsspecStore.from_url(str(store)) if folder is None else LocalStore(folder)
+
+
+def clear_run(folder: Path) -> None:
+    """Remove a run from a folder, except the locks of those who write there.
+
+    Whenever that is cut short, what is left is a run with some layers less, or nothing.
+    """
+    metadata = folder / "zarr.json"
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            # A layer goes as a whole: under this name, nobody takes it for one.
+            gone = path.rename(folder / f".removed-{uuid.uuid4().hex}")
+            shutil.rmtree(gone)
+        elif path != metadata and not is_lock_name(path.name):
+            path.unlink()
+    metadata.unlink()
+
+
+def cannot_write(store: StoreLike, error: OSError) -> OSError:
+    """Return the same type of error, with the store and what to do in its text."""
+    reason = error.strerror or str(error)
+    return OSError(
+        error.errno or 0,
+        f"cannot write a run there ({reason}): choose a storage path that can be written",
+        describe_store(store),
+    )
+
+
+def _is_content(name: str) -> bool:
+    """Whether a file is more than a lock, or the metadata that somebody is about to store."""
+    return not (is_lock_name(name) or name.endswith(".partial"))

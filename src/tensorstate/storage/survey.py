@@ -1,0 +1,175 @@
+"""What the writers of a run have committed: its layers, their parts, and the instances of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import zarr
+
+from tensorstate.storage.format import LayerInfo, committed_instances
+from tensorstate.storage.instances import first_overlap
+from tensorstate.storage.part import PartReader
+from tensorstate.storage.stores import list_names
+
+__all__ = ["ONLY_PART", "RunSurvey", "StoredLayerParts", "survey"]
+
+ONLY_PART = "0"
+"""The part of a writer that writes a run alone."""
+
+_PREFIX = "part-"
+
+
+@dataclass
+class StoredLayerParts:
+    """What is stored of a layer.
+
+    Attributes
+    ----------
+    group : zarr.Group
+        The layer's group.
+    info : LayerInfo
+        What was captured.
+    parts : dict of str to PartReader
+        All committed rows of each part, also those of instances that other layers lack.
+    """
+
+    group: zarr.Group
+    info: LayerInfo
+    parts: dict[str, PartReader]
+
+
+@dataclass(frozen=True)
+class RunSurvey:
+    """What is stored in a run.
+
+    Attributes
+    ----------
+    where : str
+        Names the run in messages.
+    layers : dict of str to StoredLayerParts
+        By name.
+    shared : bool
+        Whether the run has parts of several writers, or is to have them: then instances are
+        committed part by part. A run that one writer writes alone has its committed instances as
+        an attribute of its own.
+    instances : int
+        How many instances are committed, those of all parts together.
+    committed : dict of str to range
+        The numbers of the instances that all layers of a part have committed.
+    """
+
+    where: str
+    layers: dict[str, StoredLayerParts]
+    shared: bool
+    instances: int
+    committed: dict[str, range]
+
+    def check_disjoint(self) -> None:
+        """Raise ValueError if two parts have committed an instance of the same number."""
+        overlap = first_overlap(self.committed)
+        if overlap is not None:
+            ranges = " and ".join(
+                f"{name!r} with the instances {r.start} to {r.stop - 1}"
+                for name, r in ((name, self.committed[name]) for name in overlap)
+            )
+            raise ValueError(
+                f"run {self.where} has the parts {ranges}: instances of both would count twice, so "
+                "write one of these parts again, with mode='w' and another first_instance"
+            )
+
+    def readers(self, layer: str) -> list[PartReader]:
+        """Return the parts of a layer in the order of their instances, as far as they count."""
+        stored = self.layers[layer]
+        parts = sorted(stored.parts.items(), key=lambda part: (part[1].first_instance, part[0]))
+        if not self.shared:
+            return [reader for _, reader in parts]
+        return [
+            reader.first(len(self.committed[name]) * stored.info.positions)
+            for name, reader in parts
+        ]
+
+
+def survey(run: zarr.Group, where: str) -> RunSurvey:
+    """Find out what is stored in a run, also while it is written.
+
+    Parameters
+    ----------
+    run : zarr.Group
+        The group of the run.
+    where : str
+        Names the run in messages.
+
+    Raises
+    ------
+    ValueError
+        If something is damaged; run, layer and part are named.
+    """
+    layers: dict[str, StoredLayerParts] = {}
+    for name in list_names(run.store_path):
+        # Locks and metadata are no layers.
+        group = None if name.startswith((".", "__")) or name == "zarr.json" else run.get(name)
+        if isinstance(group, zarr.Group):
+            layers[name] = _stored_layer(group, f"run {where}, layer {name}")
+    found = {name for layer in layers.values() for name in layer.parts}
+    # A writer that makes its layers in these moments is not to be met with some of them: before
+    # it commits an instance, all its layers are there.
+    for name, layer in layers.items():
+        for part in found - layer.parts.keys():
+            _add_part(layer, part, f"run {where}, layer {name}")
+    shared = any(
+        name != ONLY_PART or reader.instances is not None
+        for layer in layers.values()
+        for name, reader in layer.parts.items()
+    )
+    alone = committed_instances(run)
+    committed = {name: _committed(name, layers.values(), alone, where) for name in sorted(found)}
+    instances = sum(map(len, committed.values())) if shared else alone
+    return RunSurvey(where, layers, shared, instances, committed)
+
+
+def _stored_layer(group: zarr.Group, where: str) -> StoredLayerParts:
+    layer = StoredLayerParts(group, LayerInfo.from_attributes(group.attrs, where), {})
+    # Listed by name: what else lies there, as a cache, may be damaged without doing harm.
+    for name in list_names(group.store_path):
+        if name.startswith(_PREFIX):
+            _add_part(layer, name.removeprefix(_PREFIX), where)
+    return layer
+
+
+def _add_part(layer: StoredLayerParts, part: str, where: str) -> None:
+    """Add a part of a layer, if it has it."""
+    folder = f"{_PREFIX}{part}"
+    array = layer.group.get(f"{folder}/states")
+    if not isinstance(array, zarr.Array):
+        # Metadata come first: chunks without them were not left by a writer that is at its start.
+        if "c" not in list_names(layer.group.store_path / folder / "states"):
+            return
+        array = layer.group.get(f"{folder}/states")
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"{where}, {folder} has no array 'states': the run is damaged")
+    reader = PartReader(array, f"{where}, part {part}")
+    if reader.shape[1] != layer.info.width:
+        raise ValueError(
+            f"{where}, {folder} has states of {reader.shape[1]} bytes, but {layer.info.neurons} "
+            f"neurons need {layer.info.width}: the run is damaged"
+        )
+    layer.parts[part] = reader
+
+
+def _committed(part: str, layers: Iterable[StoredLayerParts], alone: int, where: str) -> range:
+    """Return the instances that every layer of a part has committed."""
+    stored = [(layer.parts[part], layer.info) for layer in layers if part in layer.parts]
+    first = {reader.first_instance for reader, _ in stored}
+    if len(first) > 1:
+        raise ValueError(
+            f"run {where}, part {part} begins with the instances {sorted(first)} in different "
+            "layers: its metadata is damaged"
+        )
+    start = first.pop()
+    # The rows as well: after a kill while rows are dropped, they are fewer than was committed.
+    instances = min(
+        min(alone if reader.instances is None else reader.instances, len(reader) // info.positions)
+        for reader, info in stored
+    )
+    return range(start, start + instances)
