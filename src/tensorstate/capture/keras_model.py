@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from tensorstate.capture.keras import StateCapture, check_backend
+from tensorstate.capture.backends import backend
+from tensorstate.capture.keras import StateCapture
 from tensorstate.capture.matching import match_layers
 from tensorstate.capture.probing import Taps
 from tensorstate.capture.recorder import CaptureOptions, RecordedStates, StateRecorder
@@ -30,13 +31,13 @@ class EfficiencyModel(keras.Model):  # type: ignore[misc]
         self.inner = inner
         # Built with the original: else Keras would run a pass of its own to build it.
         self.built = inner.built
-        # A host callback cannot be compiled by XLA.
-        self.supports_jit = False
+        self.supports_jit = backend().SUPPORTS_JIT
         # Past Keras's tracking of attributes, which copies lists and dictionaries.
         self.__dict__["_taps"] = taps
         if inner.compiled:
             settings = inner._compile_config.config
-            self.compile(**{**settings, "jit_compile": False})
+            jit_compile = settings["jit_compile"] and self.supports_jit
+            self.compile(**{**settings, "jit_compile": jit_compile})
 
     @property
     def efficiency_layers(self) -> list[StateRecorder]:
@@ -129,7 +130,7 @@ def build(
     options: CaptureOptions,
 ) -> EfficiencyModel:
     """Build the efficiency model of a Keras model; see `build_efficiency_model`."""
-    check_backend()
+    backend()  # which may not be one that captures run on
     if isinstance(model, EfficiencyModel):
         raise ValueError("this model has captures already: remove_state_layers gives the original")
     if method not in METHODS:
