@@ -46,8 +46,10 @@ class EfficiencyModel(keras.Model):  # type: ignore[misc]
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Run the original model with its layers probed."""
+        # Keras gives `training` to the layers inside by itself, but not on JAX.
+        if training is not None and self.inner._call_has_training_arg:
+            kwargs["training"] = training
         with self._taps.probing():
-            # Keras gives `training` to every layer inside this one by itself.
             return self.inner(inputs, *args, **kwargs)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:

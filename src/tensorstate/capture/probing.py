@@ -150,8 +150,8 @@ class Taps:
         if names:
             warnings.warn(
                 f"the pass through the model did not reach {', '.join(names)}: nothing is recorded "
-                "there, unless a later pass does; layers that only run inside of a tf.function of "
-                "their own cannot be reached",
+                "there, unless a later pass does; layers that only run inside of a function that was "
+                "compiled on its own cannot be reached",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -173,8 +173,8 @@ def _check_tensor(site: _Site, tensor: Any, channel_axis: int) -> None:
         )
     if backend().trace() != _require_pass().trace:
         raise ValueError(
-            f"layer {site.layer.name!r} runs in a loop, a branch or a tf.function of its own, "
-            f"where rows would be lost or out of order: attach to the layer that contains it"
+            f"layer {site.layer.name!r} runs in a loop, a branch or a function compiled on its "
+            f"own, where rows would be lost or out of order: attach to the layer that contains it"
         )
 
 

@@ -6,7 +6,6 @@ on is imported.
 
 from __future__ import annotations
 
-from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -45,7 +44,6 @@ class Backend(Protocol):
         """Describe a tensor; None if it is something else."""
 
 
-@cache
 def backend() -> Backend:
     """Return the backend that Keras runs on.
 

@@ -18,6 +18,7 @@ import numpy as np
 from jax.experimental import io_callback
 from jax.experimental.buffer_callback import buffer_callback
 from jax.extend.core import get_opaque_trace_state
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from tensorstate.capture.backends import TensorInfo
 from tensorstate.capture.recorder import StateRecorder
@@ -45,8 +46,9 @@ class _OnHost:
 def record(recorder: StateRecorder, tensor: Any) -> Any:
     """Record a tensor of a running or traced model on the host, and return it."""
     if not isinstance(tensor, jax.core.Tracer):
-        settle()
-        recorder.record(np.asarray(tensor))
+        if not _in_build_pass():
+            settle()
+            recorder.record(np.asarray(tensor))
         return tensor
     on_host = _OnHost(weakref.ref(recorder))
     turn = io_callback(_next, _NUMBER, _ZERO, ordered=True)
@@ -54,6 +56,16 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
     recorded = buffer_callback(on_host, _NUMBER, has_side_effect=True)(values, turn)
     io_callback(_done, None, recorded, ordered=True)
     return tensor
+
+
+def _in_build_pass() -> bool:
+    """Whether Keras runs a model on the first batch of `predict` only to make its variables.
+
+    Such a pass knows no values of variables; one that counts is given all of them, or is in no
+    stateless scope.
+    """
+    scope = get_stateless_scope()
+    return scope is not None and not scope.state_mapping
 
 
 def _next(number: Any) -> Any:
@@ -78,7 +90,6 @@ def info(tensor: Any) -> TensorInfo | None:
     """Describe a tensor; None if it is something else."""
     if not isinstance(tensor, jax.Array):
         return None
-    dtype = tensor.dtype
-    is_real = dtype == bool or jax.numpy.issubdtype(dtype, np.floating)
-    is_real = is_real or jax.numpy.issubdtype(dtype, np.integer)
-    return TensorInfo(dtype.name, tensor.shape, is_real)
+    kinds = (np.floating, np.integer, np.bool_)
+    is_real = any(jax.dtypes.issubdtype(tensor.dtype, kind) for kind in kinds)
+    return TensorInfo(tensor.dtype.name, tensor.shape, is_real)
