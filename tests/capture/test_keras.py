@@ -203,10 +203,7 @@ def compiled(function):
 
 @pytest.mark.parametrize(
     "way",
-    [
-        pytest.param(way, marks=[only_on("tensorflow")] if "dataset" in way else [])
-        for way in WAYS
-    ],
+    [pytest.param(way, marks=[only_on("tensorflow")] if "dataset" in way else []) for way in WAYS],
 )
 def test_rows_are_in_instance_order(lenet, way):
     model, x, activations = lenet
@@ -568,7 +565,9 @@ def test_layers_inside_of_a_function_of_their_own_are_refused():
     model = Hidden()
     model(models.vectors(3))
     efficiency_model = ts.build_efficiency_model(model, "dense")
-    with pytest.raises(ValueError, match="'dense' runs in a loop, a branch or a function compiled on its own"):
+    with pytest.raises(
+        ValueError, match="'dense' runs in a loop, a branch or a function compiled on its own"
+    ):
         efficiency_model.predict(models.vectors(5), verbose=0)
     # One that was traced before, by the original, is not traced again, and so cannot be probed.
     efficiency_model = ts.build_efficiency_model(model, "dense")

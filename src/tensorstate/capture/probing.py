@@ -150,8 +150,8 @@ class Taps:
         if names:
             warnings.warn(
                 f"the pass through the model did not reach {', '.join(names)}: nothing is recorded "
-                "there, unless a later pass does; layers that only run inside of a function that was "
-                "compiled on its own cannot be reached",
+                "there, unless a later pass does; layers that only run inside of a function "
+                "that was compiled on its own cannot be reached",
                 RuntimeWarning,
                 stacklevel=3,
             )

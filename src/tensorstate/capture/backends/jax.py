@@ -18,6 +18,7 @@ import numpy as np
 from jax.experimental import io_callback
 from jax.experimental.buffer_callback import buffer_callback
 from jax.extend.core import get_opaque_trace_state
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from tensorstate.capture.backends import TensorInfo
@@ -26,36 +27,59 @@ from tensorstate.capture.recorder import StateRecorder
 SUPPORTS_JIT = True
 
 _NUMBER = jax.ShapeDtypeStruct((), np.int32)
-_ZERO = np.int32(0)
 
 
 @dataclass(frozen=True)
 class _OnHost:
-    """The callback of a recorder; equal for the same one, so that JAX compiles it once."""
+    """Records for a recorder; equal for the same one, so that JAX compiles it once."""
 
-    # JAX keeps callbacks of what it compiled, and a recorder holds a run.
+    # JAX keeps the callbacks of what it compiled, and a recorder holds a run.
     recorder_ref: weakref.ref[StateRecorder]
 
-    def __call__(self, context: Any, number: Any, tensor: Any, turn: Any) -> None:
+    def record(self, values: Any) -> None:
         recorder = self.recorder_ref()
         if recorder is not None:
-            recorder.record(np.asarray(tensor))
+            recorder.record(np.asarray(values))
+
+    def record_in_place(self, context: Any, number: Any, values: Any, turn: Any) -> None:
+        self.record(values)
         np.asarray(number)[...] = 0
 
 
 def record(recorder: StateRecorder, tensor: Any) -> Any:
-    """Record a tensor of a running or traced model on the host, and return it."""
+    """Record a tensor of a running or traced model on the host, and return its equal to go on with.
+
+    What follows in the model waits for the callback, so that the memory of an activation is free
+    again as soon as it is packed and used.
+    """
     if not isinstance(tensor, jax.core.Tracer):
         if not _in_build_pass():
             settle()
             recorder.record(np.asarray(tensor))
         return tensor
-    on_host = _OnHost(weakref.ref(recorder))
-    turn = io_callback(_next, _NUMBER, _ZERO, ordered=True)
-    values = jax.lax.stop_gradient(tensor)
-    recorded = buffer_callback(on_host, _NUMBER, has_side_effect=True)(values, turn)
-    io_callback(_done, None, recorded, ordered=True)
-    return tensor
+    on_host, values = _OnHost(weakref.ref(recorder)), jax.lax.stop_gradient(tensor)
+    if jax.default_backend() != "cpu":
+        # The buffers are not the host's; their copies do not wait for what the callback holds up.
+        io_callback(on_host.record, None, values, ordered=True)
+        return tensor
+    turn = io_callback(_begin, _NUMBER, ordered=True)
+    in_place = buffer_callback(on_host.record_in_place, _NUMBER, has_side_effect=True)
+    recorded = in_place(values, turn)
+    io_callback(_end, None, recorded, ordered=True)
+    same, _ = jax.lax.optimization_barrier((tensor, recorded))
+    mask = get_keras_mask(tensor)
+    if mask is not None:
+        set_keras_mask(same, mask)
+    return same
+
+
+def _begin() -> Any:
+    """Let a capture record, after the one before it in the order of the program."""
+    return np.int32(0)
+
+
+def _end(number: Any) -> None:
+    """Let the next capture record."""
 
 
 def _in_build_pass() -> bool:
@@ -66,14 +90,6 @@ def _in_build_pass() -> bool:
     """
     scope = get_stateless_scope()
     return scope is not None and not scope.state_mapping
-
-
-def _next(number: Any) -> Any:
-    return _ZERO
-
-
-def _done(number: Any) -> None:
-    """Nothing is left to do: what comes next in the order of the program may run."""
 
 
 def settle() -> None:
