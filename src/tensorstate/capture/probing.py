@@ -103,7 +103,8 @@ class Taps:
         for layer in self._layers:
             _install_probe(layer)
         try:
-            yield
+            with backend().ordered():
+                yield
         finally:
             for layer in self._layers:
                 _remove_probe(layer)

@@ -6,6 +6,7 @@ on is imported.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -33,6 +34,9 @@ class Backend(Protocol):
 
     def record(self, recorder: StateRecorder, tensor: Any) -> Any:
         """Record a tensor on the host whenever the program runs; return it to go on with."""
+
+    def ordered(self) -> AbstractContextManager[None]:
+        """Return a context for one pass, in which captures record in the order of the program."""
 
     def settle(self) -> None:
         """Return when every pass that was started has recorded what it had to."""

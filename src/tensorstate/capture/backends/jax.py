@@ -3,13 +3,17 @@
 JAX's callbacks hand out arrays that may not be there yet: inside of the callback their values
 cannot be waited for where the machine has one core, and outside of it they would pile up without
 bounds. So values are read by another kind of callback, which sees the buffers of the running
-program in place, and JAX's ordered callbacks before and after it only keep the order: they pass
-on a number.
+program in place. Their order in a pass is that of a number that they pass on from one to the next;
+the first gets it from one of JAX's ordered callbacks, and the last gives it to another one, so that
+passes follow each other.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,24 +66,65 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
         # The buffers are not the host's; their copies do not wait for what the callback holds up.
         io_callback(on_host.record, None, values, ordered=True)
         return tensor
-    turn = io_callback(_begin, _NUMBER, ordered=True)
     in_place = buffer_callback(on_host.record_in_place, _NUMBER, has_side_effect=True)
-    recorded = in_place(values, turn)
-    io_callback(_end, None, recorded, ordered=True)
-    same, _ = jax.lax.optimization_barrier((tensor, recorded))
+    with _turn() as turn:
+        turn.number = in_place(values, turn.number)
+        same, _ = jax.lax.optimization_barrier((tensor, turn.number))
     mask = get_keras_mask(tensor)
     if mask is not None:
         set_keras_mask(same, mask)
     return same
 
 
-def _begin() -> Any:
-    """Let a capture record, after the one before it in the order of the program."""
+@dataclass
+class _Turn:
+    """Whose turn it is to record, in one trace: whoever has the number that was given out last."""
+
+    trace: Any
+    number: Any = None
+
+
+_current_turn: ContextVar[_Turn | None] = ContextVar("tensorstate_turn", default=None)
+
+
+@contextmanager
+def ordered() -> Iterator[None]:
+    """Let the captures of a pass follow each other, and the passes too."""
+    turn = _Turn(trace())
+    token = _current_turn.set(turn)
+    try:
+        yield
+    finally:
+        _current_turn.reset(token)
+    _end(turn)
+
+
+@contextmanager
+def _turn() -> Iterator[_Turn]:
+    """Give a capture its turn: after those of its pass, or one of its own outside of a pass."""
+    turn = _current_turn.get()
+    of_its_own = turn is None or turn.trace != trace()
+    if turn is None or of_its_own:
+        turn = _Turn(trace())
+    if turn.number is None:
+        turn.number = io_callback(_first_number, _NUMBER, ordered=True)
+    yield turn
+    if of_its_own:
+        _end(turn)
+
+
+def _end(turn: _Turn) -> None:
+    """Let the next pass begin when the last capture of this one has recorded."""
+    if turn.number is not None:
+        io_callback(_last_number, None, turn.number, ordered=True)
+
+
+def _first_number() -> Any:
     return np.int32(0)
 
 
-def _end(number: Any) -> None:
-    """Let the next capture record."""
+def _last_number(number: Any) -> None:
+    """Take the number back."""
 
 
 def _in_build_pass() -> bool:

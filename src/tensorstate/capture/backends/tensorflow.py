@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import tensorflow as tf
@@ -40,6 +41,11 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
     if mask is not None:
         same._keras_mask = mask
     return same
+
+
+def ordered() -> AbstractContextManager[None]:
+    """Do nothing: stateful functions are run in the order of the program."""
+    return nullcontext()
 
 
 def settle() -> None:

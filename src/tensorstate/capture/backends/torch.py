@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,11 @@ def _as_numpy(tensor: Any) -> Any:
     import ml_dtypes
 
     return tensor.view(torch.int16).numpy().view(np.dtype(ml_dtypes.bfloat16))
+
+
+def ordered() -> AbstractContextManager[None]:
+    """Do nothing: recording is part of the running program."""
+    return nullcontext()
 
 
 def settle() -> None:
