@@ -612,10 +612,6 @@ def callback_errors():
         import tensorflow as tf
 
         return tf.errors.OpError, OSError
-    if BACKEND == "jax":
-        import jax
-
-        return jax.errors.JaxRuntimeError, OSError
     return OSError
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tensorstate.capture.backends import backend
+from tensorstate.capture.backends.telling import telling
 from tensorstate.capture.keras import StateCapture
 from tensorstate.capture.matching import match_layers
 from tensorstate.capture.probing import Taps
@@ -51,6 +52,13 @@ class EfficiencyModel(keras.Model):  # type: ignore[misc]
             kwargs["training"] = training
         with self._taps.probing():
             return self.inner(inputs, *args, **kwargs)
+
+    fit = telling(keras.Model.fit)
+    evaluate = telling(keras.Model.evaluate)
+    predict = telling(keras.Model.predict)
+    train_on_batch = telling(keras.Model.train_on_batch)
+    test_on_batch = telling(keras.Model.test_on_batch)
+    predict_on_batch = telling(keras.Model.predict_on_batch)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """Train on a batch, in the way of the original model."""

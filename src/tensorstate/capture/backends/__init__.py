@@ -30,13 +30,17 @@ class TensorInfo(NamedTuple):
 class Backend(Protocol):
     """What a capture asks of the framework below Keras."""
 
-    SUPPORTS_JIT: bool
+    SUPPORTS_JIT: bool  # whether a model that Keras compiles may hold captures
+    KEEPS_FAILURES: bool  # whether what fails in a capture is raised later, by `raise_failure`
 
     def record(self, recorder: StateRecorder, tensor: Any) -> Any:
         """Record a tensor on the host whenever the program runs; return it to go on with."""
 
     def ordered(self) -> AbstractContextManager[None]:
         """Return a context for one pass, in which captures record in the order of the program."""
+
+    def raise_failure(self, model: keras.Model | None = None) -> None:
+        """Raise what failed in a capture and was kept; first give a model its variables back."""
 
     def settle(self) -> None:
         """Return when every pass that was started has recorded what it had to."""

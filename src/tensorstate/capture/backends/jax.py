@@ -10,6 +10,9 @@ passes follow each other.
 
 from __future__ import annotations
 
+import atexit
+import threading
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import keras
 import numpy as np
 from jax.experimental import io_callback
 from jax.experimental.buffer_callback import buffer_callback
@@ -29,6 +33,7 @@ from tensorstate.capture.backends import TensorInfo
 from tensorstate.capture.recorder import StateRecorder
 
 SUPPORTS_JIT = True
+KEEPS_FAILURES = True
 
 _NUMBER = jax.ShapeDtypeStruct((), np.int32)
 
@@ -42,8 +47,14 @@ class _OnHost:
 
     def record(self, values: Any) -> None:
         recorder = self.recorder_ref()
-        if recorder is not None:
+        # What follows a failure would not be of the same instances in every layer.
+        if recorder is None or _failures:
+            return
+        try:
             recorder.record(np.asarray(values))
+        except Exception as error:
+            # The frames of its traceback hold memory that is JAX's, and the recorder.
+            _failures.append(error.with_traceback(None))
 
     def record_in_place(self, context: Any, number: Any, values: Any, turn: Any) -> None:
         self.record(values)
@@ -137,9 +148,41 @@ def _in_build_pass() -> bool:
     return scope is not None and not scope.state_mapping
 
 
+# A compiled program that is left by an error takes the model's variables with it, which it was
+# given for good, and every later program that waits for it. So failures are kept until the program
+# has ended, and nothing is recorded until somebody was told.
+_failures: list[Exception] = []
+
+
+def raise_failure(model: keras.Model | None = None) -> None:
+    """Raise what failed in a capture, if anything, after giving a model its variables back."""
+    if not _failures:
+        return
+    if model is not None:
+        model.jax_state_sync()
+    failure = _failures[0]
+    _failures.clear()
+    raise failure
+
+
 def settle() -> None:
-    """Return when every pass that was started has recorded what it had to."""
+    """Return when every pass that was started has recorded what it had to; raise what failed."""
     jax.effects_barrier()
+    raise_failure()
+
+
+def _settle_at_exit() -> None:
+    jax.effects_barrier()
+    for failure in _failures:
+        warnings.warn(
+            f"recording stopped before the end of the program: {failure}",
+            RuntimeWarning,
+            stacklevel=1,
+        )
+
+
+# Passes that are under way at the end of the program still record; runs are closed after this.
+getattr(threading, "_register_atexit", atexit.register)(_settle_at_exit)
 
 
 def trace() -> Any:

@@ -6,6 +6,7 @@ import weakref
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tensorstate.capture.backends import TensorInfo
@@ -13,6 +14,7 @@ from tensorstate.capture.recorder import StateRecorder
 
 # A host callback cannot be compiled by XLA.
 SUPPORTS_JIT = False
+KEEPS_FAILURES = False
 
 
 def record(recorder: StateRecorder, tensor: Any) -> Any:
@@ -46,6 +48,10 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
 def ordered() -> AbstractContextManager[None]:
     """Do nothing: stateful functions are run in the order of the program."""
     return nullcontext()
+
+
+def raise_failure(model: keras.Model | None = None) -> None:
+    """Do nothing: what fails in a capture is raised at once."""
 
 
 def settle() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import keras
 import numpy as np
 import torch
 
@@ -12,6 +13,7 @@ from tensorstate.capture.backends import TensorInfo
 from tensorstate.capture.recorder import StateRecorder
 
 SUPPORTS_JIT = True
+KEEPS_FAILURES = False
 
 
 def record(recorder: StateRecorder, tensor: Any) -> Any:
@@ -41,6 +43,10 @@ def _as_numpy(tensor: Any) -> Any:
 def ordered() -> AbstractContextManager[None]:
     """Do nothing: recording is part of the running program."""
     return nullcontext()
+
+
+def raise_failure(model: keras.Model | None = None) -> None:
+    """Do nothing: what fails in a capture is raised at once."""
 
 
 def settle() -> None:
