@@ -82,12 +82,15 @@ def test_half_floats_with_a_threshold():
 
 def test_compiled_models_record_each_for_itself():
     keras.utils.set_random_seed(7)
-    model, x = models.functional(), models.images(48)
-    shown = [model.get_layer(name).output for name in ("conv_1", "conv_2")]
-    activations = keras.Model(model.inputs, shown).predict(x, batch_size=16, verbose=0)
+    inputs = hidden = layers.Input((6,))
+    for name in ("first", "last"):
+        hidden = layers.Dense(20, name=name, activation="elu")(hidden)
+    model, x = keras.Model(inputs, layers.Dense(2)(hidden)), models.vectors(48)
+    shown = [model.get_layer(name).output for name in ("first", "last")]
+    activations = keras.Model(inputs, shown).predict(x, batch_size=16, verbose=0)
     model.compile(loss="mse", optimizer="sgd", jit_compile=True)
     expected = model.predict(x, batch_size=16, verbose=0)
-    both, last = (ts.build_efficiency_model(model, name) for name in ("Conv2D", "conv_2"))
+    both, last = (ts.build_efficiency_model(model, name) for name in (["first", "last"], "last"))
     assert both.jit_compile
     for times in (1, 2):
         for captured in (both, last):
@@ -104,6 +107,6 @@ def test_compiled_models_record_each_for_itself():
     both.predict(x, batch_size=16, verbose=0)
     assert [c.instance_count for c in both.efficiency_layers] == [96, 144]
     both.efficiency_layers[0].capture_on = True
-    both.fit(x, np.zeros((48, 5)), batch_size=16, verbose=0)
+    both.fit(x, np.zeros((48, 2)), batch_size=16, verbose=0)
     assert [c.instance_count for c in both.efficiency_layers] == [144, 192]
     assert last.efficiency_layers[0].instance_count == 96
