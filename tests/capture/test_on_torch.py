@@ -110,3 +110,21 @@ def test_compiled_models_record_each_for_itself():
     both.fit(x, np.zeros((48, 2)), batch_size=16, verbose=0)
     assert [c.instance_count for c in both.efficiency_layers] == [144, 192]
     assert last.efficiency_layers[0].instance_count == 96
+
+
+def test_a_layer_in_a_vectorized_map_is_refused():
+    class Mapped(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3, name="dense")
+
+        def build(self, shape):
+            self.dense.build((shape[0], shape[2]))
+
+        def call(self, x):
+            return ops.vectorized_map(self.dense, x)
+
+    inputs = layers.Input((4, 6))
+    model = keras.Model(inputs, Mapped()(inputs))
+    with pytest.raises(ValueError, match="'dense' runs in a loop, a branch or a function"):
+        ts.build_efficiency_model(model, "dense")

@@ -52,6 +52,9 @@ class Backend(Protocol):
         """Describe a tensor; None if it is something else."""
 
 
+_loaded: Backend | None = None
+
+
 def backend() -> Backend:
     """Return the backend that Keras runs on.
 
@@ -60,7 +63,13 @@ def backend() -> Backend:
     NotImplementedError
         If captures cannot run on it.
     """
-    name = keras.backend.backend()
+    global _loaded
+    if _loaded is None:
+        _loaded = _load(keras.backend.backend())
+    return _loaded
+
+
+def _load(name: str) -> Backend:
     if name not in _BACKENDS:
         raise NotImplementedError(
             f"captures run on Keras's backends {', '.join(_BACKENDS)}, not on {name!r}: "

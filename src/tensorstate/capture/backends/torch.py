@@ -53,8 +53,10 @@ def settle() -> None:
     """Return at once: everything is recorded when the model goes on."""
 
 
-def trace() -> None:
-    """Return None: there is nothing but the running program."""
+def trace() -> Any:
+    """Return how many transformations, such as `torch.vmap`, the running program is in."""
+    interpreter = torch._C._functorch.peek_interpreter_stack()
+    return 0 if interpreter is None else interpreter.level()
 
 
 def info(tensor: Any) -> TensorInfo | None:
