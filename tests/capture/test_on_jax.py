@@ -194,10 +194,11 @@ def test_what_fails_is_told_at_the_next_look_and_the_rest_goes_on():
     assert capture.instance_count == 100
 
 
+@pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "predict_on_batch"])
-def test_a_failed_capture_leaves_the_model_whole(method):
+def test_a_failed_capture_leaves_the_model_whole(method, jit_compile):
     model = models.functional()
-    model.compile(loss="mse", optimizer="sgd")
+    model.compile(loss="mse", optimizer="sgd", jit_compile=jit_compile)
     store = FailingStore(MemoryStore(), chunks=0)
     captured = ts.build_efficiency_model(model, "Conv2D", storage_path=store, queue_bytes=1000)
     x, y = models.images(400), np.zeros((400, 5))
@@ -287,6 +288,24 @@ def test_a_failure_that_nobody_looked_at_is_told_at_the_end(tmp_path):
     done = run_python(UNDER_WAY, tmp_path / "run", "close")
     assert "recording stopped before the end of the program" in done.stderr
     assert "is closed: nothing more can be recorded" in done.stderr
+
+
+SPREAD = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import keras, pytest, tensorstate as ts
+from tests.capture import models
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+with pytest.raises(NotImplementedError, match="on one device, not under a DataParallel"):
+    ts.build_efficiency_model(models.functional(), "Conv2D")
+keras.distribution.set_distribution(None)
+ts.build_efficiency_model(models.functional(), "Conv2D").predict(models.images(8), verbose=0)
+"""
+
+
+def test_several_devices_are_refused():
+    done = run_python(SPREAD)
+    assert done.returncode == 0, done.stderr
 
 
 ONE_CORE = """

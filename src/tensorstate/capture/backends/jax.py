@@ -11,6 +11,7 @@ passes follow each other.
 from __future__ import annotations
 
 import atexit
+import math
 import threading
 import warnings
 import weakref
@@ -67,12 +68,13 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
     What follows in the model waits for the callback, so that the memory of an activation is free
     again as soon as it is packed and used.
     """
+    on_host = _OnHost(weakref.ref(recorder))
     if not isinstance(tensor, jax.core.Tracer):
         if not _in_build_pass():
-            settle()
-            recorder.record(np.asarray(tensor))
+            _record_now(on_host, tensor)
         return tensor
-    on_host, values = _OnHost(weakref.ref(recorder)), jax.lax.stop_gradient(tensor)
+    _check_one_device()
+    values = jax.lax.stop_gradient(tensor)
     if jax.default_backend() != "cpu":
         # The buffers are not the host's; their copies do not wait for what the callback holds up.
         io_callback(on_host.record, None, values, ordered=True)
@@ -85,6 +87,25 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
     if mask is not None:
         set_keras_mask(same, mask)
     return same
+
+
+def _record_now(on_host: _OnHost, values: Any) -> None:
+    """Record in a program that is not compiled, after every pass that was started before."""
+    jax.effects_barrier()
+    on_host.record(values)
+    # While Keras holds the variables of a model, this is for `raise_failure` to be told later.
+    if get_stateless_scope() is None:
+        raise_failure()
+
+
+def _check_one_device() -> None:
+    """Raise NotImplementedError where a batch is spread over devices, which have no order."""
+    spread = keras.distribution.distribution()
+    if spread is not None and math.prod(spread.device_mesh.shape) > 1:
+        raise NotImplementedError(
+            f"captures on JAX run on one device, not under a {type(spread).__name__} distribution "
+            "over several: call keras.distribution.set_distribution(None) before the model is built"
+        )
 
 
 @dataclass
@@ -101,6 +122,7 @@ _current_turn: ContextVar[_Turn | None] = ContextVar("tensorstate_turn", default
 @contextmanager
 def ordered() -> Iterator[None]:
     """Let the captures of a pass follow each other, and the passes too."""
+    _check_one_device()
     turn = _Turn(trace())
     token = _current_turn.set(turn)
     try:
