@@ -1,6 +1,6 @@
 """What capturing costs: process CPU time of ``predict`` on LeNet-5, against plain ``predict``.
 
-    python -m benchmarks.capture [--images 5000] [--repeats 7]
+    [KERAS_BACKEND=jax] python -m benchmarks.capture [--images 5000] [--repeats 7]
 
 The ways are interleaved and their medians compared, in one process: the plain compiled model, the
 efficiency model with three captured layers written to disk (until everything is committed), the
@@ -87,7 +87,7 @@ def main() -> None:
 
         timings = interleaved(ways, options.repeats, start_empty)
         ts.remove_state_layers(to_disk)
-    plain = timings["plain, compiled"]
+    plain, backend = timings["plain, compiled"], keras.backend.backend()
     table = [
         [
             way,
@@ -100,7 +100,7 @@ def main() -> None:
     print(markdown(["predict", "CPU s, median", "min", "max", "CPU ratio", "wall ratio"], table))
     print(
         f"\nLeNet-5, {options.images} images in batches of {BATCH}, {options.repeats} repeats; "
-        f"{machine()}, tensorflow {version('tensorflow')}, keras {version('keras')}, "
+        f"{machine()}, {backend} {version(backend)}, keras {version('keras')}, "
         f"zarr {version('zarr')}, tensorstate {ts.__version__}"
     )
 

@@ -121,7 +121,34 @@ class OwnSteps(keras.Model):
         return {"seen": self.seen.result()}
 
     def predict_step(self, data):
-        return 2 * self(data, training=False)
+        x = data[0] if isinstance(data, tuple) else data
+        return 2 * self(x, training=False)
+
+
+class OwnStepsOnJax(OwnSteps):
+    """The same in JAX's way, where steps are given the state and return it."""
+
+    def test_step(self, state, data):
+        trainable, fixed, metrics = state
+        x, _ = data
+        _, fixed = self.stateless_call(trainable, fixed, x)
+        with keras.StatelessScope(zip(self.metrics_variables, metrics, strict=True)) as scope:
+            self.seen.update_state(ops.ones(ops.shape(x)[0]))
+            seen = self.seen.result()
+        metrics = [
+            m if (new := scope.get_current_value(v)) is None else new
+            for v, m in zip(self.metrics_variables, metrics, strict=True)
+        ]
+        return {"seen": seen}, (trainable, fixed, metrics)
+
+    def predict_step(self, state, data):
+        x = data[0] if isinstance(data, tuple) else data
+        outputs, fixed = self.stateless_call(*state, x)
+        return 2 * outputs, fixed
+
+
+def own_steps():
+    return OwnStepsOnJax() if keras.backend.backend() == "jax" else OwnSteps()
 
 
 MODELS = {

@@ -8,7 +8,6 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
 
 import tensorstate as ts
@@ -16,6 +15,11 @@ from tensorstate.storage import open_run
 from tests.capture import models
 
 WEIGHTED = ["Conv2D", "Dense"]
+BACKEND = keras.backend.backend()
+
+
+def only_on(*backends):
+    return pytest.mark.skipif(BACKEND not in backends, reason=f"needs {' or '.join(backends)}")
 
 
 def packed(x):
@@ -50,7 +54,7 @@ def eager_outputs(model, x):
 
         def call(*args, _layer=layer, **kwargs):
             result = type(_layer).call(_layer, *args, **kwargs)
-            outputs.append((_layer.name, np.asarray(result)))
+            outputs.append((_layer.name, ops.convert_to_numpy(result)))
             return result
 
         layer.__dict__["call"] = call
@@ -165,6 +169,8 @@ def test_counts_ids_and_efficiency_equal_brute_force(lenet, tmp_path):
 
 
 def dataset(x):
+    import tensorflow as tf
+
     return tf.data.Dataset.from_tensor_slices(x).batch(16).prefetch(2)
 
 
@@ -176,11 +182,29 @@ WAYS = {
     "predict_on_batch": lambda m, x: [m.predict_on_batch(part) for part in np.split(x, 4)],
     "evaluate": lambda m, x: m.evaluate(x, np.zeros((100, 5)), batch_size=30, verbose=0),
     "an eager call": lambda m, x: [m(part) for part in np.split(x, 4)],
-    "a tf.function": lambda m, x: [tf.function(m)(part) for part in np.split(x, 2)],
+    "a compiled function": lambda m, x: [compiled(m)(part) for part in np.split(x, 2)],
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+def compiled(function):
+    """Compile as a user of the framework does."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    if BACKEND == "jax":
+        import jax
+
+        return jax.jit(function)
+    import torch
+
+    return torch.compile(function, backend="eager")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(way, marks=[only_on("tensorflow")] if "dataset" in way else []) for way in WAYS],
+)
 def test_rows_are_in_instance_order(lenet, way):
     model, x, activations = lenet
     efficiency_model = ts.build_efficiency_model(model, "Conv2D")
@@ -191,6 +215,7 @@ def test_rows_are_in_instance_order(lenet, way):
         assert differing <= np.count_nonzero(np.abs(activation) < 1e-5)
 
 
+@only_on("tensorflow", "jax")
 def test_several_steps_in_one_execution(lenet):
     model, x, activations = lenet
     efficiency_model = ts.build_efficiency_model(model, "Conv2D")
@@ -228,7 +253,7 @@ def test_dropout_is_active_in_training_only():
     efficiency_model = ts.build_efficiency_model(model, "Dropout")
     for training, share in ((False, 1.0), (True, 0.5)):
         ts.reset_efficiency_model(efficiency_model)
-        active = np.asarray(model.first(x)) > 0
+        active = ops.convert_to_numpy(model.first(x)) > 0
         efficiency_model(x, training=training)
         fired = efficiency_model.efficiency_layers[0].raw_states[:]
         kept = np.unpackbits(fired).sum() / active.sum()
@@ -294,6 +319,14 @@ def test_two_efficiency_models_of_one_model_record_for_themselves(lenet):
 
 def test_the_original_does_not_record_while_another_thread_traces(lenet):
     model, x, activations = lenet
+
+    def predict(efficiency_model, x):
+        if BACKEND != "jax":
+            return efficiency_model.predict(x, batch_size=16, verbose=0)
+        # While a model predicts on JAX, Keras takes its variables away from other threads.
+        traced = compiled(efficiency_model)
+        return [traced(x[start : start + 16]) for start in range(0, len(x), 16)]
+
     done = threading.Event()
 
     def use_the_original():
@@ -305,7 +338,7 @@ def test_the_original_does_not_record_while_another_thread_traces(lenet):
     try:
         for _ in range(5):
             efficiency_model = ts.build_efficiency_model(model, "Conv2D")
-            efficiency_model.predict(x, batch_size=16, verbose=0)
+            predict(efficiency_model, x)
             efficiency_model(x[:3])
             for rows, activation in zip(
                 rows_of(efficiency_model).values(), activations, strict=True
@@ -318,14 +351,15 @@ def test_the_original_does_not_record_while_another_thread_traces(lenet):
 
 
 def test_a_model_with_steps_of_its_own_keeps_them():
-    model, x = models.OwnSteps(), models.vectors(50)
+    model, x = models.own_steps(), models.vectors(50)
     model.compile(loss="mse")
+    y = np.zeros((50, 4))
     expected = model.predict(x, verbose=0)
     efficiency_model = ts.build_efficiency_model(model, "dense")
     np.testing.assert_array_equal(efficiency_model.predict(x, verbose=0), expected)
-    results = efficiency_model.evaluate(x, x, verbose=0, return_dict=True)
+    results = efficiency_model.evaluate(x, y, verbose=0, return_dict=True)
     assert results == {"seen": 50.0}
-    assert efficiency_model.evaluate(x, x, verbose=0, return_dict=True) == {"seen": 50.0}
+    assert efficiency_model.evaluate(x, y, verbose=0, return_dict=True) == {"seen": 50.0}
     assert efficiency_model.efficiency_layers[0].instance_count == 150
 
 
@@ -463,13 +497,33 @@ class Several(layers.Layer):
         return x, 2 * x
 
 
+def as_strings(x):
+    import tensorflow as tf
+
+    return tf.as_string(x)
+
+
+def as_complex(x):
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.cast(x, tf.complex64)
+    return x + 1j
+
+
 @pytest.mark.parametrize(
     ("layer", "method", "says"),
     [
         (Several(name="odd"), "after", "the output of layer 'odd' is a tuple, not a tensor"),
         (layers.Lambda(lambda x: {"a": x}, name="odd"), "after", "'odd' is a dict, not a tensor"),
         (layers.Lambda(lambda x: ops.sum(x, axis=-1), name="odd"), "after", "has the shape"),
-        (layers.Lambda(lambda x: tf.as_string(x), name="odd"), "after", "holds string"),
+        pytest.param(
+            layers.Lambda(lambda x: as_strings(x), name="odd"),
+            "after",
+            "holds string",
+            marks=only_on("tensorflow"),
+        ),
+        (layers.Lambda(lambda x: as_complex(x), name="odd"), "after", "holds complex64"),
     ],
 )
 def test_a_layer_whose_output_is_no_tensor_of_numbers(tmp_path, layer, method, says):
@@ -496,15 +550,14 @@ def test_layers_inside_of_loops_are_refused(tmp_path):
     assert efficiency_model.efficiency_layers[0].positions == 4 * 10 * 10
 
 
+@only_on("tensorflow", "jax")
 def test_layers_inside_of_a_function_of_their_own_are_refused():
     class Hidden(keras.Model):
         def __init__(self):
             super().__init__()
             self.dense = layers.Dense(3, name="dense")
 
-        @tf.function
-        def inner(self, x):
-            return self.dense(x)
+            self.inner = compiled(self.dense)
 
         def call(self, x):
             return self.inner(x)
@@ -512,11 +565,13 @@ def test_layers_inside_of_a_function_of_their_own_are_refused():
     model = Hidden()
     model(models.vectors(3))
     efficiency_model = ts.build_efficiency_model(model, "dense")
-    with pytest.raises(ValueError, match=r"'dense' runs in a loop, a branch or a tf.function"):
+    with pytest.raises(
+        ValueError, match="'dense' runs in a loop, a branch or a function compiled on its own"
+    ):
         efficiency_model.predict(models.vectors(5), verbose=0)
     # One that was traced before, by the original, is not traced again, and so cannot be probed.
     efficiency_model = ts.build_efficiency_model(model, "dense")
-    with pytest.warns(RuntimeWarning, match="did not reach dense_states.*tf.function of their own"):
+    with pytest.warns(RuntimeWarning, match="did not reach dense_states.*compiled on its own"):
         efficiency_model(models.vectors(3))
     assert efficiency_model.efficiency_layers[0].state_count == 0
 
@@ -551,6 +606,15 @@ def test_what_is_no_keras_model(lenet):
         ts.build_efficiency_model(efficiency_model, "Conv2D")
 
 
+def callback_errors():
+    """What may come out of predict if recording fails."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.errors.OpError, OSError
+    return OSError
+
+
 def test_a_failure_in_the_background_stops_predict_with_its_cause(lenet):
     from zarr.storage import MemoryStore
 
@@ -566,7 +630,7 @@ def test_a_failure_in_the_background_stops_predict_with_its_cause(lenet):
         for _ in range(200):
             efficiency_model.predict(x, verbose=0)
 
-    with pytest.raises((tf.errors.OpError, OSError), match="No space left on device"):
+    with pytest.raises(callback_errors(), match="No space left on device"):
         predict_often()
     with pytest.raises(OSError, match="No space left on device"):
         efficiency_model.efficiency_layers[0].flush()

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import tensorstate as ts
 from tensorstate.storage import open_run
@@ -118,3 +118,32 @@ def test_network_efficiency_of_probes_placed_by_hand():
     model, probe = probed()
     model.predict(vectors(50), verbose=0)
     assert ts.network_efficiency([probe]) == pytest.approx(probe.efficiency())
+
+
+@pytest.mark.parametrize("axis", [1, 2, -2])
+def test_neurons_on_another_axis(axis):
+    probe = ts.StateCapture("probe", channel_axis=axis)
+    inputs = layers.Input((7, 20))
+    model = keras.Model(inputs, probe(inputs))
+    x = np.random.default_rng(0).normal(size=(30, 7, 20)).astype(np.float32)
+    model.predict(x, batch_size=16, verbose=0)
+    rows = packed(np.moveaxis(x, axis, -1))
+    np.testing.assert_array_equal(np.asarray(probe.raw_states), rows.reshape(-1, rows.shape[-1]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "int32", "bool"])
+def test_activations_of_every_kind(dtype):
+    probe = ts.StateCapture("probe", threshold=0.5, dtype=dtype)
+    inputs = layers.Input((20,), dtype=dtype)
+    model = keras.Model(inputs, ops.cast(probe(inputs), "float32"))
+    x = 2 * np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32)
+    x[0] = 0.5
+    x = ops.convert_to_numpy(ops.cast(x, dtype))
+    values = ops.convert_to_tensor(x, dtype)
+    with_values = model(values)
+    expected = packed(x.astype(np.float32), 0.5)
+    np.testing.assert_array_equal(np.asarray(probe.raw_states), expected)
+    np.testing.assert_array_equal(ops.convert_to_numpy(with_values), x.astype(np.float32))
+    probe.reset_states()
+    model.predict(x, batch_size=16, verbose=0)
+    np.testing.assert_array_equal(np.asarray(probe.raw_states), expected)

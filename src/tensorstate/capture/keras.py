@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
+from tensorstate.capture.backends import backend
 from tensorstate.capture.recorder import RecordedStates, StateRecorder
 from tensorstate.capture.thresholds import Threshold
 from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
 
-__all__ = ["StateCapture", "check_backend", "emit"]
+__all__ = ["StateCapture", "emit"]
 
 
 @keras.saving.register_keras_serializable(package="tensorstate")
@@ -57,7 +58,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
     ) -> None:
         kwargs.setdefault("trainable", False)
         super().__init__(name=name, **kwargs)
-        check_backend()
+        framework = backend()
         self._states = StateRecorder(
             name,
             disk_path,
@@ -71,9 +72,9 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         )
         self._threshold = threshold
         self._saved = {"channel_axis": channel_axis, "codec": codec}
+        self._states.settle = framework.settle
         self.supports_masking = True
-        # A host callback cannot be compiled by XLA.
-        self.supports_jit = False
+        self.supports_jit = framework.SUPPORTS_JIT
         self.built = True
 
     @property
@@ -118,39 +119,6 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
 
 
 def emit(recorder: StateRecorder, tensor: Any) -> Any:
-    """Record a tensor of a running or traced model on the host, and return its equal to go on with.
-
-    The callback gets the tensor's own memory, and packing is the only pass over it. What follows
-    in the model waits for the callback: the memory is free again then, and TensorFlow computes the
-    next layer in place instead of taking fresh pages for every batch.
-    """
-    import tensorflow as tf
-
-    # TensorFlow keeps every callback as long as the process lives, and a recorder holds a run.
-    recorder_ref = weakref.ref(recorder)
-
-    def record(array: Any) -> list[Any]:
-        recorder = recorder_ref()
-        if recorder is not None:
-            recorder.record(array)
-        return []
-
-    # Being stateful, the callback runs once in every pass, in the order of the program.
-    recorded = tf.numpy_function(record, [tensor], [], stateful=True)
-    if tf.executing_eagerly():
-        return tensor
-    with tf.control_dependencies([recorded]):
-        same = tf.identity(tensor)
-    mask = getattr(tensor, "_keras_mask", None)
-    if mask is not None:
-        same._keras_mask = mask
-    return same
-
-
-def check_backend() -> None:
-    """Raise NotImplementedError on a Keras backend whose captures are not there yet."""
-    if keras.backend.backend() != "tensorflow":
-        raise NotImplementedError(
-            f"captures run on Keras's tensorflow backend, not on {keras.backend.backend()!r}: "
-            "set KERAS_BACKEND=tensorflow before Keras is imported"
-        )
+    """Record a tensor whenever the model runs, and return it, or its equal, to go on with."""
+    # In a symbolic pass there are no data, only stand-ins for them.
+    return tensor if in_symbolic_scope() else backend().record(recorder, tensor)

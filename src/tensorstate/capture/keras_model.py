@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
-from tensorstate.capture.keras import StateCapture, check_backend
+from tensorstate.capture.backends import backend
+from tensorstate.capture.backends.telling import telling
+from tensorstate.capture.keras import StateCapture
 from tensorstate.capture.matching import match_layers
 from tensorstate.capture.probing import Taps
 from tensorstate.capture.recorder import CaptureOptions, RecordedStates, StateRecorder
@@ -30,13 +32,13 @@ class EfficiencyModel(keras.Model):  # type: ignore[misc]
         self.inner = inner
         # Built with the original: else Keras would run a pass of its own to build it.
         self.built = inner.built
-        # A host callback cannot be compiled by XLA.
-        self.supports_jit = False
+        self.supports_jit = backend().SUPPORTS_JIT
         # Past Keras's tracking of attributes, which copies lists and dictionaries.
         self.__dict__["_taps"] = taps
         if inner.compiled:
             settings = inner._compile_config.config
-            self.compile(**{**settings, "jit_compile": False})
+            jit_compile = settings["jit_compile"] and self.supports_jit
+            self.compile(**{**settings, "jit_compile": jit_compile})
 
     @property
     def efficiency_layers(self) -> list[StateRecorder]:
@@ -45,9 +47,18 @@ class EfficiencyModel(keras.Model):  # type: ignore[misc]
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Run the original model with its layers probed."""
+        # Keras gives `training` to the layers inside by itself, but not on JAX.
+        if training is not None and self.inner._call_has_training_arg:
+            kwargs["training"] = training
         with self._taps.probing():
-            # Keras gives `training` to every layer inside this one by itself.
             return self.inner(inputs, *args, **kwargs)
+
+    fit = telling(keras.Model.fit)
+    evaluate = telling(keras.Model.evaluate)
+    predict = telling(keras.Model.predict)
+    train_on_batch = telling(keras.Model.train_on_batch)
+    test_on_batch = telling(keras.Model.test_on_batch)
+    predict_on_batch = telling(keras.Model.predict_on_batch)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """Train on a batch, in the way of the original model."""
@@ -129,7 +140,7 @@ def build(
     options: CaptureOptions,
 ) -> EfficiencyModel:
     """Build the efficiency model of a Keras model; see `build_efficiency_model`."""
-    check_backend()
+    backend()  # which may not be one that captures run on
     if isinstance(model, EfficiencyModel):
         raise ValueError("this model has captures already: remove_state_layers gives the original")
     if method not in METHODS:

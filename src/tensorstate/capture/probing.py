@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import keras
-from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+from keras.src.backend.common.symbolic_scope import get_symbolic_scope
 
+from tensorstate.capture.backends import backend
 from tensorstate.capture.keras import emit
 from tensorstate.capture.recorder import CaptureOptions, StateRecorder
 from tensorstate.storage import RunWriter, StoreLike
@@ -45,7 +46,8 @@ class _Pass:
     """One pass through the model, while it is traced or run eagerly."""
 
     taps: Taps
-    graph: Any
+    trace: Any
+    symbolic_scope: Any
     calls: Counter[int] = field(default_factory=Counter)
 
 
@@ -97,11 +99,12 @@ class Taps:
     @contextmanager
     def probing(self) -> Iterator[None]:
         """Probe the layers during one pass."""
-        token = _current_pass.set(_Pass(self, _graph()))
+        token = _current_pass.set(_Pass(self, backend().trace(), get_symbolic_scope()))
         for layer in self._layers:
             _install_probe(layer)
         try:
-            yield
+            with backend().ordered():
+                yield
         finally:
             for layer in self._layers:
                 _remove_probe(layer)
@@ -129,6 +132,7 @@ class Taps:
                 self._options,
                 source_layer=site.layer.path or site.layer.name,
             )
+            self._recorders[site.key].settle = backend().settle
         recorder = self._recorders[site.key]
         if site.key in self._met:
             recorder.set_index(list(self._met).index(site.key))
@@ -147,8 +151,8 @@ class Taps:
         if names:
             warnings.warn(
                 f"the pass through the model did not reach {', '.join(names)}: nothing is recorded "
-                "there, unless a later pass does; layers that only run inside of a tf.function of "
-                "their own cannot be reached",
+                "there, unless a later pass does; layers that only run inside of a function "
+                "that was compiled on its own cannot be reached",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -156,45 +160,39 @@ class Taps:
 
 def _check_tensor(site: _Site, tensor: Any, channel_axis: int) -> None:
     """Raise what keeps a layer from being captured, naming the layer."""
-    import tensorflow as tf
-
     what = f"the {'input' if site.moment == 'before' else 'output'} of layer {site.layer.name!r}"
     advice = "exclude the layer, or place a StateCapture by hand"
-    if not isinstance(tensor, tf.Tensor):
+    info = backend().info(tensor)
+    if info is None:
         raise ValueError(f"{what} is a {type(tensor).__name__}, not a tensor: {advice}")
-    if not (tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool):
-        raise ValueError(f"{what} holds {tensor.dtype.name}, not real numbers: {advice}")
-    rank = tensor.shape.rank
-    if rank is not None and (
-        rank < 2 or not -rank <= channel_axis < rank or channel_axis % rank == 0
-    ):
+    if not info.is_real:
+        raise ValueError(f"{what} holds {info.dtype}, not real numbers: {advice}")
+    if info.shape is not None and not _has_axes(len(info.shape), channel_axis):
         raise ValueError(
-            f"{what} has the shape {tuple(tensor.shape)}, without instances on axis 0 and neurons "
+            f"{what} has the shape {info.shape}, without instances on axis 0 and neurons "
             f"on axis {channel_axis}: {advice}"
         )
-    if _graph() is not _require_pass().graph:
+    if backend().trace() != _require_pass().trace:
         raise ValueError(
-            f"layer {site.layer.name!r} runs in a loop, a branch or a tf.function of its own, "
-            f"where rows would be lost or out of order: attach to the layer that contains it"
+            f"layer {site.layer.name!r} runs in a loop, a branch or a function compiled on its "
+            f"own, where rows would be lost or out of order: attach to the layer that contains it"
         )
+
+
+def _has_axes(rank: int, channel_axis: int) -> bool:
+    """Whether there is an axis of instances, and another one of neurons."""
+    return rank >= 2 and -rank <= channel_axis < rank and channel_axis % rank != 0
 
 
 def _is_being_built(current: _Pass) -> bool:
     """Whether Keras interrupts a pass to run layers symbolically, so that they make weights."""
-    return in_symbolic_scope() and _graph() is not current.graph
+    return get_symbolic_scope() is not current.symbolic_scope
 
 
 def _require_pass() -> _Pass:
     current = _current_pass.get()
     assert current is not None
     return current
-
-
-def _graph() -> Any:
-    """Return the graph being built, or None when running eagerly."""
-    import tensorflow as tf
-
-    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
 class _Probe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -218,6 +218,9 @@ class StateRecorder(RecordedStates):
         recorder._set_up(name, options, writer, source_layer)
         return recorder
 
+    # Returns when everything that a framework does behind its caller's back is recorded.
+    settle: Callable[[], None] = staticmethod(lambda: None)
+
     def _set_up(
         self,
         name: str,
@@ -226,7 +229,7 @@ class StateRecorder(RecordedStates):
         source_layer: str = "",
     ) -> None:
         self.name = name
-        self.capture_on = True
+        self._capture_on = True
         self._options = options
         self._writer = writer
         self._source_layer = source_layer
@@ -235,6 +238,16 @@ class StateRecorder(RecordedStates):
         self._rows = 0
         self._warned = False
         self._lock = threading.Lock()
+
+    @property
+    def capture_on(self) -> bool:
+        """Whether batches are recorded; takes effect at once."""
+        return self._capture_on
+
+    @capture_on.setter
+    def capture_on(self, value: bool) -> None:
+        self.settle()
+        self._capture_on = value
 
     def set_index(self, index: int) -> None:
         """Set the place among the captures of the run; it is stored with the first batch."""
@@ -345,18 +358,22 @@ class StateRecorder(RecordedStates):
     @property
     def state_count(self) -> int:
         """States recorded so far, repeats included."""
+        self.settle()
         return self._rows
 
     def flush(self) -> None:
         """Return when everything recorded so far is written and committed."""
+        self.settle()
         self._writer.flush()
 
     def close(self) -> None:
         """Commit everything and end the recording of the whole run; reading goes on working."""
+        self.settle()
         self._writer.close()
 
     def reset_states(self) -> None:
         """Forget every state of this layer, and go on recording from nothing."""
+        self.settle()
         with self._lock:
             if self._info is not None:
                 self._writer.reset(self.name)
@@ -368,10 +385,11 @@ class StateRecorder(RecordedStates):
         return self
 
     def _layer_info(self) -> LayerInfo | None:
+        self.settle()
         return self._info
 
     def _parts(self) -> Sequence[PartReader]:
-        if self._info is None:
+        if self._layer_info() is None:
             return ()
         self.flush()
         return (self._writer.reader(self.name),)
