@@ -87,7 +87,9 @@ def test_what_an_attention_is_made_of():
     efficiency_model = ts.build_efficiency_model(sample.model, [*inner, "MultiHeadAttention"])
     efficiency_model.predict(sample.inputs, verbose=0)
     recorded = rows_of(efficiency_model)
-    np.testing.assert_array_equal(recorded["attention_output_states"], recorded["attention_1_states"])
+    np.testing.assert_array_equal(
+        recorded["attention_output_states"], recorded["attention_1_states"]
+    )
 
     # By hand: the projections of what the first normalisation puts out, (20, 12, heads 3, size 8).
     plain = keras.Model(sample.model.inputs, sample.tensors["norm_1a_states"])
