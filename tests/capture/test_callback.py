@@ -144,8 +144,9 @@ def test_nothing_is_traced_again_and_no_state_is_kept():
             counts.append((len(traced), callback._measuring.efficiency_layers[0].state_count))
 
     fit(model, callback, Look(), epochs=5)
-    assert counts == [counts[0]] * 5
-    assert counts[0][1] == 0
+    if keras.backend.backend() != "torch":  # which traces nothing
+        assert [calls for calls, _ in counts] == [counts[0][0]] * 5
+    assert [states for _, states in counts] == [0] * 5
     assert callback._measuring is None
 
 
@@ -257,8 +258,10 @@ def test_several_inputs():
 
 
 def test_a_subclassed_model_that_is_not_built_before():
-    model = compiled(models.Subclassed())
-    history = fit(model, ts.EfficiencyCallback(PROBE, "Dense", method="both"), epochs=2)
+    model = models.Subclassed()
+    model.compile("sgd", "mse")
+    callback = ts.EfficiencyCallback(PROBE, "Dense", method="both")
+    history = model.fit(X, np.zeros((64, 3)), epochs=2, verbose=0, callbacks=[callback]).history
     assert {"efficiency/first", "efficiency/twice_states_1", "efficiency/inner_pre"} <= {*history}
     assert all(0 < value <= 1 for value in history["network_efficiency"])
 

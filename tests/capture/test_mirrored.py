@@ -4,7 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import pytest
 
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="MirroredStrategy is TensorFlow's"
+)
 def test_captures_on_two_devices():
     program = Path(__file__).with_name("mirrored.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(program)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -135,7 +136,7 @@ class EfficiencyCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
 @contextmanager
 def _left_as_it_is(model: keras.Model) -> Iterator[None]:
-    """Undo what predictions change in a model: random states and variables of its layers.
+    """Undo what predictions change: random states, and variables of a model's layers.
 
     Captures placed by hand in it record nothing meanwhile.
     """
@@ -148,8 +149,11 @@ def _left_as_it_is(model: keras.Model) -> Iterator[None]:
     recording = [capture for capture in captures_of(model) if capture.capture_on]
     for capture in recording:
         capture.capture_on = False
+    torch = sys.modules.get("torch")
     try:
-        yield
+        # A DataLoader takes a number from PyTorch's generator, which the next shuffle would miss.
+        with torch.random.fork_rng(devices=()) if torch else nullcontext():
+            yield
     finally:
         for capture in recording:
             capture.capture_on = True
