@@ -1,8 +1,11 @@
 """Captures of a deep network stay within the memory that their queue may take."""
 
 import json
+import os
 import subprocess
 import sys
+
+import keras
 
 MIB = 1 << 20
 LAYERS, BATCH, NEURONS, STEPS, QUEUE = 200, 1000, 256, 15, 32 * MIB
@@ -58,7 +61,13 @@ def test_200_layers_with_batches_of_1000_stay_within_the_queue(tmp_path):
     recorded = LAYERS * BATCH * STEPS * NEURONS // 8
     assert recorded > 2 * QUEUE, "too little to fill the queue"
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    environment = dict(os.environ)
+    if keras.backend.backend() == "torch":
+        # PyTorch takes activations from glibc's heap, and whatever lives on between them leaves
+        # holes that others do not fit: hundreds of MB that are free, but not given back. That is
+        # left out, by asking the system for every activation, to see what captures hold.
+        environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 18)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["instances"] == BATCH * STEPS + 10
