@@ -176,3 +176,22 @@ def test_steps_of_ones_own(strategy):
     activations = activations_of(model, x)
     for capture, expected in zip(efficiency_model.efficiency_layers, activations, strict=True):
         np.testing.assert_array_equal(np.asarray(capture.raw_states), packed(expected))
+
+
+def test_the_callback_measures_on_all_devices_and_leaves_training_as_it_is(strategy):
+    x, y, probe = images(45), np.random.default_rng(0).normal(size=(45, 9)), images(37)
+    weights = []
+    for measured in (False, True):
+        with strategy.scope():
+            model = make_model(rate=0.1, overtaken=False)
+        callbacks = [ts.EfficiencyCallback(probe, "Dense", batch_size=BATCH)] if measured else []
+        fit = {"batch_size": BATCH, "epochs": 2, "verbose": 0}
+        history = model.fit(x, y, callbacks=callbacks, **fit).history
+        weights.append(model.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    (_, activations) = activations_of(model, probe)
+    _, counts = np.unique(packed(activations), axis=0, return_counts=True)
+    p = counts / counts.sum()
+    efficiency = -(p * np.log2(p)).sum() / activations.shape[-1]
+    assert history["efficiency/dense"][-1] == pytest.approx(efficiency, abs=1e-12)
