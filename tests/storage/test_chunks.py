@@ -106,6 +106,46 @@ def test_rows_are_those_that_zarr_reads(data):
                 np.testing.assert_array_equal(found, rows[start:stop])
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_chunks_are_written_to_the_bytes_that_zarr_writes(data):
+    width = data.draw(st.integers(1, 70), "width")
+    chunk_rows = data.draw(st.integers(1, 3000), "rows of a chunk")
+    codec = BloscCodec(
+        cname=data.draw(st.sampled_from(["lz4", "zstd"]), "codec"),
+        clevel=data.draw(st.integers(0, 9), "level"),
+        shuffle="noshuffle",
+        typesize=data.draw(st.sampled_from([1, 8]), "typesize"),
+    )
+    rows = some_rows(2 * chunk_rows, width, data.draw(st.sampled_from([1, 5, 1000]), "distinct"))
+    with tempfile.TemporaryDirectory() as folder:
+        array = write(folder, rows, chunk_rows, [codec, Crc32cCodec()])
+        files = sorted(path for path in Path(folder, STATES).rglob("*") if path.name != "zarr.json")
+        by_zarr = {path: path.read_bytes() for path in files if path.is_file()}
+        assert len(by_zarr) == 2
+        chunks = LocalChunks.of(array)
+        for path in by_zarr:
+            path.unlink()
+        for number in (1, 0, 0):
+            chunks.write(number, rows[number * chunk_rows : (number + 1) * chunk_rows])
+        found = sorted(path for path in Path(folder, STATES).rglob("*") if path.is_file())
+        assert {path: path.read_bytes() for path in found if path.name != "zarr.json"} == by_zarr
+
+
+def test_a_chunk_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    rows = some_rows(8, 3)
+    array = write(tmp_path, rows, 4)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        LocalChunks.of(array).write(0, rows[4:])
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
 @pytest.mark.parametrize("options", [{"codec": "lz4"}, {"codec": "zstd"}])
 def test_what_a_recorder_stores_is_read_without_zarr(tmp_path, options, no_zarr):
     from tensorstate.capture import StateRecorder

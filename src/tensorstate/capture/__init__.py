@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tensorstate.capture.recorder import CaptureOptions, StateRecorder
+from tensorstate.capture.thresholds import Threshold
 from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
 
 __all__ = [
@@ -24,7 +25,7 @@ def build_efficiency_model(
     storage_path: StoreLike | None = None,
     *,
     mode: str = "x",
-    threshold: float = 0.0,
+    threshold: Threshold = 0.0,
     channel_axis: int = -1,
     codec: Codec = "lz4",
     queue_bytes: int = QUEUE_BYTES,
@@ -50,8 +51,12 @@ def build_efficiency_model(
     mode : {"x", "w", "resume"}
         What to do with a run that is there already: refuse it, overwrite it, or go on after its
         committed instances.
-    threshold : float, default 0
-        A neuron fires where its activation is strictly greater.
+    threshold : float, sequence of float, or callable, default 0
+        A neuron fires where its activation is strictly greater than the number, or than its own
+        one of a sequence (layers with other numbers of neurons are refused). A function is called
+        once for each layer, with its first activations (neurons on the last axis), and returns
+        one or the other for the whole run: ``lambda x: np.median(x, axis=tuple(range(x.ndim -
+        1)))`` splits every neuron at the median of the first batch.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
     codec : {"lz4", "zstd"}

@@ -6,8 +6,10 @@ import weakref
 from typing import Any
 
 import keras
+import numpy as np
 
 from tensorstate.capture.recorder import RecordedStates, StateRecorder
+from tensorstate.capture.thresholds import Threshold
 from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
 
 __all__ = ["StateCapture", "check_backend", "emit"]
@@ -24,8 +26,8 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
     disk_path : path, URL or Zarr store, optional
         Run to record into; captures with the same path share a run. Without it, states are kept in
         memory. The path is not saved with the model.
-    threshold : float, default 0
-        A neuron fires where its activation is strictly greater.
+    threshold : float, sequence of float, or callable, default 0
+        A neuron fires where its activation is strictly greater; see `StateRecorder`.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
     mode, codec, queue_bytes
@@ -43,7 +45,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         self,
         name: str,
         disk_path: StoreLike | None = None,
-        threshold: float = 0.0,
+        threshold: Threshold = 0.0,
         channel_axis: int = -1,
         *,
         mode: str = "x",
@@ -63,7 +65,8 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
             codec=codec,
             queue_bytes=queue_bytes,
         )
-        self._saved = {"threshold": threshold, "channel_axis": channel_axis, "codec": codec}
+        self._threshold = threshold
+        self._saved = {"channel_axis": channel_axis, "codec": codec}
         self.supports_masking = True
         # A host callback cannot be compiled by XLA.
         self.supports_jit = False
@@ -90,8 +93,24 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the layer is made from, without where it stores."""
-        return {**super().get_config(), **self._saved}
+        """Return what the layer is made from, without where it stores.
+
+        Raises
+        ------
+        ValueError
+            If the threshold is a function that has not met a batch yet.
+        """
+        return {**super().get_config(), **self._saved, "threshold": self._saved_threshold()}
+
+    def _saved_threshold(self) -> Any:
+        if not callable(self._threshold):
+            return np.asarray(self._threshold).tolist()
+        if self._layer_info() is None:
+            raise ValueError(
+                f"capture {self.name!r} has a function as its threshold, which is saved as what it "
+                "makes of the first batch: run data through the model first, or give it numbers"
+            )
+        return np.asarray(self.threshold).tolist()
 
 
 def emit(recorder: StateRecorder, tensor: Any) -> Any:

@@ -15,6 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate.bits import check_activations, pack_states, packed_width
+from tensorstate.capture.thresholds import (
+    KnownThreshold,
+    Threshold,
+    check_threshold,
+    threshold_of,
+)
 from tensorstate.storage import (
     QUEUE_BYTES,
     Codec,
@@ -41,7 +47,7 @@ class CaptureOptions:
     mode : {"x", "w", "resume"}
         "x" refuses a storage path that holds anything, "w" overwrites a run, "resume" goes on
         after the committed instances of one.
-    threshold : float
+    threshold : float, sequence of float, or callable
         A neuron fires where its activation is strictly greater.
     channel_axis : int
         Axis of the activations that holds the neurons.
@@ -52,15 +58,14 @@ class CaptureOptions:
     """
 
     mode: str = "x"
-    threshold: float = 0.0
+    threshold: Threshold = 0.0
     channel_axis: int = -1
     codec: Codec = "lz4"
     queue_bytes: int = QUEUE_BYTES
 
     def __post_init__(self) -> None:
         check_write_options(self.mode, self.queue_bytes, self.codec)
-        if not np.isfinite(self.threshold):
-            raise ValueError(f"the threshold is a finite number, not {self.threshold}")
+        object.__setattr__(self, "threshold", check_threshold(self.threshold))
 
     def open(self, store: StoreLike | None, layers: int = 1, model: str = "") -> RunWriter:
         """Open a run for writing with these options."""
@@ -134,8 +139,10 @@ class StateRecorder(RecordedStates):
     disk_path : path, URL or Zarr store, optional
         Run to record into; recorders of one process with the same path share a run. Without it,
         states are kept in memory.
-    threshold : float, default 0
-        A neuron fires where its activation is strictly greater.
+    threshold : float, sequence of float, or callable, default 0
+        A neuron fires where its activation is strictly greater than the number, or than its own
+        one of a sequence. A function is called once, with the first batch that is recorded
+        (its neurons on the last axis), and returns one or the other for the whole run.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
     mode, codec, queue_bytes
@@ -147,6 +154,8 @@ class StateRecorder(RecordedStates):
         If the path holds a run already, and the mode does not say what to do with it.
     OSError
         If the path cannot be written.
+    TypeError, ValueError
+        If an option makes no sense.
 
     Examples
     --------
@@ -155,13 +164,24 @@ class StateRecorder(RecordedStates):
     >>> recorder.record(np.array([[1.0, -1.0], [1.0, -2.0], [0.0, 3.0]]))
     >>> recorder.state_count, recorder.counts().tolist()
     (3, [2, 1])
+
+    A sigmoid fires above its middle; and where no number is known beforehand, the median of each
+    neuron in a representative first batch splits its activations into halves:
+
+    >>> sigmoid = StateRecorder("sigmoid", threshold=0.5)
+    >>> halves = StateRecorder(
+    ...     "halves", threshold=lambda x: np.median(x, axis=tuple(range(x.ndim - 1)))
+    ... )
+    >>> halves.record(np.array([[1.0, 10.0], [2.0, 30.0], [3.0, 20.0]]))
+    >>> halves.threshold
+    (2.0, 20.0)
     """
 
     def __init__(
         self,
         name: str,
         disk_path: StoreLike | None = None,
-        threshold: float = 0.0,
+        threshold: Threshold = 0.0,
         channel_axis: int = -1,
         *,
         mode: str = "x",
@@ -252,12 +272,11 @@ class StateRecorder(RecordedStates):
                     f"capture {self.name!r} got a batch of shape {batch.shape}, "
                     "with no position in an instance"
                 )
-            options = self._options
             info = LayerInfo(
                 neurons,
                 positions,
-                float(options.threshold),
-                options.channel_axis,
+                self._threshold_for(batch),
+                self._options.channel_axis,
                 self._source_layer,
                 self._writer.layer_count if self._index is None else self._index,
             )
@@ -270,14 +289,31 @@ class StateRecorder(RecordedStates):
                 "all instances of a run have the same shape"
             )
 
+    def _threshold_for(self, batch: NDArray[Any]) -> KnownThreshold:
+        """Return the threshold of a run whose first batch this is, or which goes on with it."""
+        threshold = self._options.threshold
+        if callable(threshold):
+            stored = self._writer.stored_info(self.name)
+            return stored.threshold if stored else threshold_of(threshold, batch, self.name)
+        known = check_threshold(threshold)
+        assert not callable(known)
+        if isinstance(known, tuple) and len(known) != batch.shape[-1]:
+            raise ValueError(
+                f"capture {self.name!r} has {len(known)} thresholds, "
+                f"but its states have {batch.shape[-1]} neurons"
+            )
+        return known
+
     def _record_pieces(self, batch: NDArray[Any]) -> None:
         """Pack and hand over, in pieces that the queue has room for."""
         width = packed_width(batch.shape[-1])
         rows_of_instance = math.prod(batch.shape[1:-1])
         step = max(1, self._writer.piece_bytes // (width * rows_of_instance))
+        assert self._info is not None
+        limits = np.asarray(self._info.threshold)
         nans = 0
         for start in range(0, len(batch), step):
-            packed, piece_nans = pack_states(batch[start : start + step], self._options.threshold)
+            packed, piece_nans = pack_states(batch[start : start + step], limits)
             rows = packed.reshape(-1, width)
             self._writer.put(self.name, rows)
             self._rows += len(rows)

@@ -1,17 +1,20 @@
-"""Chunks of a part on a local disk, read without Zarr's event loop.
+"""Chunks of a part on a local disk, read and written without Zarr's event loop.
 
 Zarr hands every chunk from its event loop to a thread and back, and copies it twice on its way:
 for chunks that the package writes, that takes longer than to read and decode them, and several
-threads that read are no faster than one. What Zarr's metadata says is stored in just the way that
-`format.create_part` stores it can be read by each thread for itself::
+threads that read are no faster than one; and it takes as long as to compress and write them. What
+Zarr's metadata says is stored in just the way that `format.create_part` stores it can be read, and
+written to the same bytes, by each thread for itself::
 
     file: blosc header (16 bytes) | compressed blocks | CRC-32C of all that (4 bytes)
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,11 +55,14 @@ class LocalChunks:
         What Zarr knows of it: also how chunks are named.
     shape : (int, int)
         Rows and bytes of a chunk.
+    _compressor : tuple
+        What blosc is called with, after the content.
     """
 
     folder: str
     metadata: ArrayV3Metadata
     shape: tuple[int, int]
+    _compressor: tuple[bytes, int, int, int, int]
 
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> LocalChunks | None:
@@ -71,10 +77,12 @@ class LocalChunks:
         # A subclass may read in another way.
         if type(store) is not LocalStore or not isinstance(metadata, ArrayV3Metadata):
             return None
-        shape = _chunk_shape(metadata.to_dict())
+        stored_as = metadata.to_dict()
+        shape = _chunk_shape(stored_as)
         if shape is None:
             return None
-        return cls(os.path.join(store.root, array.store_path.path), metadata, shape)
+        folder = os.path.join(store.root, array.store_path.path)
+        return cls(folder, metadata, shape, _compressor(stored_as))
 
     def key(self, number: int) -> str:
         """Return the name of a chunk of rows, within the array."""
@@ -108,6 +116,35 @@ class LocalChunks:
         # A checksum can be made to fit: blosc is to write no more than there is room for.
         _check_header(content, rows.size)
         blosc.decompress(content, rows.reshape(-1))
+
+    def write(self, number: int, rows: NDArray[np.uint8]) -> None:
+        """Write a chunk, in place of what is there: whoever reads meets the old one or the new.
+
+        Parameters
+        ----------
+        number : int
+            Which chunk of rows.
+        rows : uint8 array of the shape of a chunk, C-contiguous
+            Its rows.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; nothing is left of it then.
+        """
+        content = blosc.compress(rows.reshape(-1), *self._compressor)
+        checksum = _CHECKSUM.pack(google_crc32c.value(content))
+        path = os.path.join(self.folder, self.key(number))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        unfinished = f"{path}.{uuid.uuid4().hex}.partial"
+        try:
+            with open(unfinished, "xb") as file:
+                file.writelines((content, checksum))
+            os.replace(unfinished, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unfinished)
+            raise
 
     @property
     def _most_stored(self) -> int:
@@ -144,6 +181,13 @@ def _chunk_shape(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
     if width != shape[1] or not 0 < rows * width <= blosc.MAX_BUFFERSIZE:
         return None
     return rows, width
+
+
+def _compressor(metadata: Mapping[str, Any]) -> tuple[bytes, int, int, int, int]:
+    """Return name, level, shuffle, bytes of a block and of an element."""
+    stored_as = metadata["codecs"][1]["configuration"]
+    name, level = stored_as["cname"].encode(), stored_as["clevel"]
+    return name, level, blosc.NOSHUFFLE, stored_as["blocksize"], stored_as.get("typesize") or 1
 
 
 def _are_codecs_of_a_part(codecs: Any) -> bool:

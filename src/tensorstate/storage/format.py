@@ -69,7 +69,7 @@ class LayerInfo:
         Neurons in a state (the length of the channel axis).
     positions : int
         States of one instance.
-    threshold : float
+    threshold : float, or tuple of a float for each neuron
         A neuron fires where its activation is strictly greater.
     channel_axis : int
         Axis of the activations that holds the neurons.
@@ -81,7 +81,7 @@ class LayerInfo:
 
     neurons: int
     positions: int
-    threshold: float = 0.0
+    threshold: float | tuple[float, ...] = 0.0
     channel_axis: int = -1
     source_layer: str = ""
     index: int = 0
@@ -104,6 +104,8 @@ class LayerInfo:
             raise ValueError(
                 f"{where} has no attribute {error}: it is not a layer of a run, or it is damaged"
             ) from None
+        if isinstance(values["threshold"], list):
+            values["threshold"] = tuple(values["threshold"])
         return cls(**values)
 
 

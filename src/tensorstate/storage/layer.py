@@ -62,6 +62,11 @@ class LayerStates:
         return self._known_info().positions
 
     @property
+    def threshold(self) -> float | tuple[float, ...]:
+        """Above which activations fire: one number, or one for each neuron."""
+        return self._known_info().threshold
+
+    @property
     def state_count(self) -> int:
         """States recorded so far, repeats included."""
         return sum(len(part) for part in self._parts())

@@ -49,6 +49,7 @@ class PartWriter:
         self._chunk_rows = array.chunks[0]
         # A chunk is stored before the shape covers it.
         self._endless = _with_rows(array, _ENDLESS)
+        self._local = LocalChunks.of(array)
         self._buffer = np.empty(array.chunks, np.uint8)
         self._start = self._fill = self._written = self.committed = 0
         self._truncate(rows)
@@ -82,7 +83,10 @@ class PartWriter:
         self._truncate(0)
 
     def _write_chunk(self) -> None:
-        self._endless[self._start : self._start + self._chunk_rows] = self._buffer
+        if self._local is None:
+            self._endless[self._start : self._start + self._chunk_rows] = self._buffer
+        else:
+            self._local.write(self._start // self._chunk_rows, self._buffer)
         self._written = self._start + self._fill
         whole = self._written - self._written % self._positions
         if whole > self.committed:

@@ -132,6 +132,13 @@ class RunWriter:
             self._add_layer(name, info)
         return self.committed_before
 
+    def stored_info(self, name: str) -> LayerInfo | None:
+        """Return how a resumed run recorded a layer, or None if it has no such layer."""
+        group = self._group.get(name) if self.committed_before else None
+        if not isinstance(group, zarr.Group):
+            return None
+        return LayerInfo.from_attributes(group.attrs, f"run {self.where}, layer {name}")
+
     def _add_layer(self, name: str, info: LayerInfo) -> None:
         if name in self._queue.layers:
             raise ValueError(
