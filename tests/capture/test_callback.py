@@ -293,6 +293,28 @@ def test_layers_that_would_share_a_name_keep_those_of_their_captures():
     ]
 
 
+def test_a_threshold_that_a_function_finds_stays_for_the_training():
+    class Medians(keras.callbacks.Callback):
+        activations = ()
+
+        def on_epoch_end(self, epoch, logs=None):
+            first = keras.Model(self.model.inputs, self.model.get_layer("second").output)
+            self.activations = (*self.activations, first.predict(PROBE, verbose=0, batch_size=50))
+
+    def median(activations):
+        return np.median(activations, axis=0)
+
+    look = Medians()
+    callback = ts.EfficiencyCallback(PROBE, "second", batch_size=50, threshold=median)
+    history = fit(network(noise=False), callback, look)
+    for epoch, activations in enumerate(look.activations):
+        fires = activations > median(look.activations[0])
+        _, counts = np.unique(fires, axis=0, return_counts=True)
+        p = counts / counts.sum()
+        expected = -(p * np.log2(p)).sum() / activations.shape[-1]
+        assert history["efficiency/second"][epoch] == pytest.approx(expected, abs=1e-12)
+
+
 # Which accuracy.
 
 

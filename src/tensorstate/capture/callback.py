@@ -13,6 +13,7 @@ import keras
 from tensorstate.capture import build_efficiency_model
 from tensorstate.capture.epochs import EpochLog
 from tensorstate.capture.keras_model import EfficiencyModel, captures_of
+from tensorstate.capture.thresholds import Threshold
 
 __all__ = ["EfficiencyCallback"]
 
@@ -48,8 +49,9 @@ class EfficiencyCallback(keras.callbacks.Callback):  # type: ignore[misc]
         None leaves aIQ out. In an epoch that lacks the accuracy, aIQ is NaN.
     weight : float, default 2
         How much more accuracy counts than efficiency in aIQ; see `aIQ`.
-    threshold : float, default 0
-        A neuron fires where its activation is strictly greater.
+    threshold : float, sequence of float, or callable, default 0
+        A neuron fires where its activation is strictly greater; see `build_efficiency_model`. What
+        a function finds in the first batch of a training's first measurement stays for the others.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
 
@@ -85,7 +87,7 @@ class EfficiencyCallback(keras.callbacks.Callback):  # type: ignore[misc]
         batch_size: int | None = None,
         accuracy: str | None = "auto",
         weight: float = 2.0,
-        threshold: float = 0.0,
+        threshold: Threshold = 0.0,
         channel_axis: int = -1,
     ) -> None:
         super().__init__()
