@@ -5,8 +5,6 @@ import os
 import subprocess
 import sys
 
-import keras
-
 MIB = 1 << 20
 LAYERS, BATCH, NEURONS, STEPS, QUEUE = 200, 1000, 256, 15, 32 * MIB
 
@@ -24,7 +22,7 @@ from tests.counting.limits import resident
 write_chunk = part.PartWriter._write_chunk
 
 def write_slowly(self):
-    time.sleep(0.005)
+    time.sleep(0.01)
     write_chunk(self)
 
 part.PartWriter._write_chunk = write_slowly
@@ -61,14 +59,13 @@ def test_200_layers_with_batches_of_1000_stay_within_the_queue(tmp_path):
     recorded = LAYERS * BATCH * STEPS * NEURONS // 8
     assert recorded > 2 * QUEUE, "too little to fill the queue"
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run")]
-    environment = dict(os.environ)
-    if keras.backend.backend() == "torch":
-        # PyTorch takes activations from glibc's heap, and whatever lives on between them leaves
-        # holes that others do not fit: hundreds of MB that are free, but not given back. That is
-        # left out, by asking the system for every activation, to see what captures hold.
-        environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 18)
+    # Whatever lives on between freed activations leaves holes on glibc's heap that others do not
+    # fit: with PyTorch hundreds of MB, which are free, but not given back. To see what captures
+    # hold, every activation comes from the system and goes back there.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 18)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["instances"] == BATCH * STEPS + 10
-    assert found["risen"] <= QUEUE
+    # Beside the queue, a chunk is compressed, and no heap is without holes.
+    assert found["risen"] <= QUEUE + 8 * MIB
