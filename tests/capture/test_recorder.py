@@ -196,3 +196,12 @@ def test_batches_of_several_threads_are_not_mixed():
     rows = np.asarray(recorder.raw_states).reshape(8, 300)
     assert (rows == rows[:, :1]).all()
     assert rows[:, 0].sum() == 4 * 255
+
+
+def test_a_batch_without_instances_records_nothing_and_says_nothing_of_the_shape():
+    recorder = StateRecorder("r")
+    recorder.record(np.empty((0, 5, 3)))
+    assert recorder.state_count == 0
+    recorder.record(np.ones((2, 4, 9)))
+    recorder.record(np.empty((0, 5, 3)))
+    assert (recorder.state_count, recorder.positions, recorder.neurons) == (8, 4, 9)

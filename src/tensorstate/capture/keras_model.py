@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -151,7 +152,8 @@ def build(
     matched = match_layers(named, attach_to, exclude)
     _check_runs_once(layers, matched)
     taps = Taps(matched, METHODS[method], options)
-    efficiency_model = EfficiencyModel(model, taps)
+    with _strategy_scope(model):
+        efficiency_model = EfficiencyModel(model, taps)
     inputs = _known_inputs(model)
     if inputs is not None:
         # Tracing finds the places in order, and what is wrong with one before anything is stored.
@@ -190,6 +192,12 @@ def without_captures(model: keras.Model) -> keras.Model:
     return keras.models.clone_model(
         model, clone_function=lambda layer: layer, call_function=call_without
     )
+
+
+def _strategy_scope(model: keras.Model) -> AbstractContextManager[Any]:
+    """Return the scope of the strategy that distributes a model, so that another one joins it."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    return nullcontext() if strategy is None else strategy.scope()
 
 
 def _known_inputs(model: keras.Model) -> Any:

@@ -276,6 +276,10 @@ class StateRecorder(RecordedStates):
             return
         batch = self._channels_last(_as_array(array))
         check_activations(batch)
+        if len(batch) == 0:
+            # A replica that the last batch leaves nothing for: of no instances, TensorFlow's
+            # convolutions do not even get the shape right.
+            return
         with self._lock:
             self._check_shape(batch)
             self._record_pieces(batch)
