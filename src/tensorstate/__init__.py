@@ -23,7 +23,10 @@ from tensorstate.metrics import aIQ, entropy, network_efficiency
 from tensorstate.storage import StateRun, open_run
 
 # What needs a framework is imported when it is used, and so is no part of a star import.
-_LAZY = {"StateCapture": "tensorstate.capture.keras"}
+_LAZY = {
+    "StateCapture": "tensorstate.capture.keras",
+    "StateCaptureHook": "tensorstate.capture.torch",
+}
 
 __all__ = [
     "StateHistogram",

@@ -136,7 +136,7 @@ def build(
         choices = ", ".join(map(repr, METHODS))
         raise ValueError(f"unknown method {method!r}: choose one of {choices}")
     layers = model._flatten_layers(include_self=False)
-    named = [(type(layer).__name__, layer.name, layer) for layer in layers]
+    named = [((type(layer).__name__, layer.name), layer) for layer in layers]
     matched = match_layers(named, attach_to, exclude)
     _check_runs_once(layers, matched)
     taps = Taps(matched, METHODS[method], options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -29,7 +29,10 @@ from tensorstate.storage import (
     store_identity,
 )
 
-__all__ = ["CaptureOptions", "RecordedStates", "StateRecorder"]
+__all__ = ["CaptureOptions", "Pack", "RecordedStates", "StateRecorder"]
+
+Pack = Callable[[int, int], tuple[NDArray[np.uint8], int]]
+"""Packs the instances from one number up to another: packed states, and NaN activations met."""
 
 
 @dataclass(frozen=True)
@@ -225,27 +228,59 @@ class StateRecorder(RecordedStates):
         """
         if not self.capture_on:
             return
-        batch = self._channels_last(_as_array(array))
+        array = _as_array(array)
+        batch = np.moveaxis(array, self.channel_axis_of(array.shape), -1)
         check_activations(batch)
-        with self._lock:
-            self._check_shape(batch)
-            self._record_pieces(batch)
 
-    def _channels_last(self, batch: NDArray[Any]) -> NDArray[Any]:
-        axis = self._options.channel_axis
-        if batch.ndim < 2 or not -batch.ndim <= axis < batch.ndim or axis % batch.ndim == 0:
+        def pack(start: int, stop: int) -> tuple[NDArray[np.uint8], int]:
+            return pack_states(batch[start:stop], self.threshold)
+
+        self.record_pieces(batch.shape, pack)
+
+    def record_pieces(self, shape: tuple[int, ...], pack: Pack) -> None:
+        """Record a batch that is packed elsewhere, in pieces that the queue has room for.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the activations with the neurons on the last axis: (instances, ..., neurons).
+        pack : callable
+            Takes two instance numbers of the batch, from 0 on; returns the packed states (uint8,
+            (..., W)) of the instances from the first up to the second, and how many NaN were met.
+        """
+        if not self.capture_on:
+            return
+        with self._lock:
+            self._check_shape(shape)
+            self._put_pieces(shape, pack)
+
+    @property
+    def threshold(self) -> float:
+        """A neuron fires where its activation is strictly greater."""
+        return self._options.threshold
+
+    def channel_axis_of(self, shape: tuple[int, ...]) -> int:
+        """Return the axis of the neurons, from 0 on, in a batch of activations of this shape.
+
+        Raises
+        ------
+        ValueError
+            If there is no such axis, or it is that of the instances.
+        """
+        axis, ndim = self._options.channel_axis, len(shape)
+        if ndim < 2 or not -ndim <= axis < ndim or axis % ndim == 0:
             raise ValueError(
                 f"capture {self.name!r} needs instances on axis 0 and neurons on axis {axis}, "
-                f"but got an array of shape {batch.shape}"
+                f"but got an array of shape {shape}"
             )
-        return batch if axis % batch.ndim == batch.ndim - 1 else np.moveaxis(batch, axis, -1)
+        return axis % ndim
 
-    def _check_shape(self, batch: NDArray[Any]) -> None:
-        neurons, positions = batch.shape[-1], math.prod(batch.shape[1:-1])
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        neurons, positions = shape[-1], math.prod(shape[1:-1])
         if self._info is None:
             if positions == 0:
                 raise ValueError(
-                    f"capture {self.name!r} got a batch of shape {batch.shape}, "
+                    f"capture {self.name!r} got a batch of shape {shape}, "
                     "with no position in an instance"
                 )
             options = self._options
@@ -266,14 +301,13 @@ class StateRecorder(RecordedStates):
                 "all instances of a run have the same shape"
             )
 
-    def _record_pieces(self, batch: NDArray[Any]) -> None:
-        """Pack and hand over, in pieces that the queue has room for."""
-        width = packed_width(batch.shape[-1])
-        rows_of_instance = math.prod(batch.shape[1:-1])
+    def _put_pieces(self, shape: tuple[int, ...], pack: Pack) -> None:
+        width = packed_width(shape[-1])
+        rows_of_instance = math.prod(shape[1:-1])
         step = max(1, self._writer.piece_bytes // (width * rows_of_instance))
         nans = 0
-        for start in range(0, len(batch), step):
-            packed, piece_nans = pack_states(batch[start : start + step], self._options.threshold)
+        for start in range(0, shape[0], step):
+            packed, piece_nans = pack(start, min(start + step, shape[0]))
             rows = packed.reshape(-1, width)
             self._writer.put(self.name, rows)
             self._rows += len(rows)
@@ -284,7 +318,7 @@ class StateRecorder(RecordedStates):
                 f"capture {self.name!r} met {nans} NaN activations in one batch; a NaN counts as "
                 "not firing, and later ones are not reported again",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     @property

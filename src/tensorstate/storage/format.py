@@ -56,7 +56,7 @@ CODECS: tuple[Codec, ...] = get_args(Codec)
 
 StoreLike = str | PathLike[str] | Store
 
-_LIBRARIES = ("tensorstate", "numpy", "zarr", "numcodecs", "keras", "tensorflow")
+_LIBRARIES = ("tensorstate", "numpy", "zarr", "numcodecs", "keras", "tensorflow", "torch")
 
 
 @dataclass(frozen=True)
