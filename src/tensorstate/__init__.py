@@ -26,6 +26,7 @@ from tensorstate.storage import StateRun, open_run
 _LAZY = {
     "EfficiencyCallback": "tensorstate.capture.callback",
     "StateCapture": "tensorstate.capture.keras",
+    "StateCaptureHook": "tensorstate.capture.torch",
 }
 
 __all__ = [

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
-from tensorstate.capture.recorder import CaptureOptions, StateRecorder
+from tensorstate.capture.options import CaptureOptions
+from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
 from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
 
@@ -26,7 +29,7 @@ def build_efficiency_model(
     *,
     mode: str = "x",
     threshold: Threshold = 0.0,
-    channel_axis: int = -1,
+    channel_axis: int | None = None,
     codec: Codec = "lz4",
     queue_bytes: int = QUEUE_BYTES,
     part: str | int | None = None,
@@ -36,12 +39,15 @@ def build_efficiency_model(
 
     Parameters
     ----------
-    model : keras.Model
-        A functional, sequential or subclassed model, nested or not. It is not modified: the
-        returned model shares its weights, and only that one records.
+    model : keras.Model or torch.nn.Module
+        A Keras model, functional, sequential or subclassed, nested or not, is not modified: the
+        returned model shares its weights, and only that one records. A PyTorch module (one of
+        Lightning, compiled, or wrapped by DistributedDataParallel too) gets hooks that record, and
+        is returned itself.
     attach_to : name, class, or several of them
         Layers to capture: names of classes (``"Conv2D"``), of layers (``"conv_1"``), or classes.
-        Layers inside of nested models count as well.
+        Layers inside of nested models count as well. A PyTorch module is named by its path
+        (``"features.0"``) or the last part of it.
     exclude : name, class, or several of them, optional
         Layers that are not captured although they match.
     method : {"after", "before", "both"}
@@ -60,8 +66,11 @@ def build_efficiency_model(
         once for each layer, with its first activations (neurons on the last axis), and returns
         one or the other for the whole run: ``lambda x: np.median(x, axis=tuple(range(x.ndim -
         1)))`` splits every neuron at the median of the first batch.
-    channel_axis : int, default -1
-        Axis of the activations that holds the neurons; axis 0 holds the instances.
+    channel_axis : int, optional
+        Axis of the activations that holds the neurons; axis 0 holds the instances. By default -1
+        for Keras; for PyTorch 1, but -1 for its linear, embedding, recurrent, attention and
+        transformer layers, and normalisations of the last axis. An activation or a module of one's
+        own that puts out (instances, sequence, features) needs -1.
     codec : {"lz4", "zstd"}
         How chunks are compressed.
     queue_bytes : int, default 256 MiB
@@ -77,10 +86,10 @@ def build_efficiency_model(
 
     Returns
     -------
-    keras.Model
+    keras.Model or torch.nn.Module
         The efficiency model. ``efficiency_layers`` are its captures, in the order in which data
-        meets them. If the inputs of a subclassed model are not known yet, that order, and captures
-        of repeated calls, show after its first pass.
+        meets them. If the inputs of a subclassed Keras model are not known yet, and for PyTorch,
+        that order, and captures of repeated calls, show after its first pass.
 
     Raises
     ------
@@ -93,18 +102,46 @@ def build_efficiency_model(
         it, or if another process writes it.
     OSError
         If the storage path cannot be written.
-    """
-    if not _is_keras_model(model):
-        raise TypeError(
-            f"a {type(model).__name__} cannot be captured: build_efficiency_model takes a Keras 3 "
-            "model (for arrays there is StateRecorder)"
-        )
-    from tensorstate.capture.keras_model import build
 
+    Notes
+    -----
+    PyTorch: hooks are attached where they record, and nothing else changes: outputs, parameters
+    and ``state_dict`` stay as they are. What holds of `tensorstate.StateCaptureHook` holds here,
+    too, and furthermore:
+
+    - A pass is a call of the model. Modules that are called from outside of one, as a Lightning
+      ``training_step`` may do, have one capture for all of their calls.
+    - In a transformer with ``batch_first=False``, all modules have their instances on axis 1, and
+      it is moved to axis 0. In other modules, PyTorch's own recurrent and attention layers apart,
+      instances are taken to be on axis 0.
+    - PyTorch runs encoder layers with hooks in them without its fused kernels, so that their
+      outputs may differ in the last bits from those of a plain evaluation, as they do with
+      ``torch.backends.mha.set_fastpath_enabled(False)``.
+    - ``torch.compile`` with ``fullgraph=True`` refuses what leaves its graph, and so every capture.
+    """
     options = CaptureOptions(
-        mode, threshold, channel_axis, codec, queue_bytes, part, first_instance
+        mode,
+        threshold,
+        -1 if channel_axis is None else channel_axis,
+        codec,
+        queue_bytes,
+        part,
+        first_instance,
     )
-    return build(model, attach_to, exclude, method, storage_path, options)
+    if _is_keras_model(model):
+        from tensorstate.capture import keras_model
+
+        return keras_model.build(model, attach_to, exclude, method, storage_path, options)
+    if _is_torch_module(model):
+        from tensorstate.capture import torch_model
+
+        return torch_model.build(
+            model, attach_to, exclude, method, storage_path, options, channel_axis
+        )
+    raise TypeError(
+        f"a {type(model).__name__} cannot be captured: build_efficiency_model takes a Keras 3 "
+        "model or a PyTorch module (for arrays there is StateRecorder)"
+    )
 
 
 def reset_efficiency_model(model: Any) -> None:
@@ -112,12 +149,10 @@ def reset_efficiency_model(model: Any) -> None:
 
     Parameters
     ----------
-    model : keras.Model
+    model : keras.Model or torch.nn.Module
         A model from `build_efficiency_model`, or one with captures placed by hand.
     """
-    from tensorstate.capture.keras_model import captures_of
-
-    for capture in captures_of(model):
+    for capture in _framework_of(model).captures_of(model):
         capture.reset_states()
 
 
@@ -126,23 +161,38 @@ def remove_state_layers(model: Any) -> Any:
 
     Parameters
     ----------
-    model : keras.Model
-        A model from `build_efficiency_model`, which gives back the original, or a functional or
-        sequential one with captures placed by hand, which gives a model with the same weights.
+    model : keras.Model or torch.nn.Module
+        A Keras model from `build_efficiency_model`, which gives back the original, or a functional
+        or sequential one with captures placed by hand, which gives a model with the same weights.
+        A PyTorch module is returned itself, without hooks.
 
     Returns
     -------
-    keras.Model
+    keras.Model or torch.nn.Module
         The model without captures; what was recorded stays readable.
     """
-    from tensorstate.capture.keras_model import without_captures
+    return _framework_of(model).without_captures(model)
 
-    return without_captures(model)
+
+def _framework_of(model: Any) -> ModuleType:
+    """Return the module that builds efficiency models of this kind."""
+    if _is_torch_module(model) and not _is_keras_model(model):
+        return import_module("tensorstate.capture.torch_model")
+    return import_module("tensorstate.capture.keras_model")
 
 
 def _is_keras_model(model: Any) -> bool:
-    """Tell a Keras model without importing Keras."""
+    """Tell a Keras model without importing Keras; on its torch backend it is a module as well."""
+    return _has_base(model, "keras", "Model")
+
+
+def _is_torch_module(model: Any) -> bool:
+    """Tell a PyTorch module without importing PyTorch."""
+    return _has_base(model, "torch", "Module")
+
+
+def _has_base(model: Any, package: str, name: str) -> bool:
     return any(
-        base.__name__ == "Model" and base.__module__.split(".")[0] == "keras"
+        base.__name__ == name and base.__module__.split(".")[0] == package
         for base in type(model).__mro__
     )

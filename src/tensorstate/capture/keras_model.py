@@ -12,8 +12,9 @@ from tensorstate.capture.backends import backend
 from tensorstate.capture.backends.telling import telling
 from tensorstate.capture.keras import StateCapture
 from tensorstate.capture.matching import match_layers
+from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.probing import Taps
-from tensorstate.capture.recorder import CaptureOptions, RecordedStates, StateRecorder
+from tensorstate.capture.recorder import RecordedStates, StateRecorder
 from tensorstate.storage import StoreLike
 
 __all__ = ["EfficiencyModel", "build", "captures_of", "without_captures"]
@@ -148,7 +149,7 @@ def build(
         choices = ", ".join(map(repr, METHODS))
         raise ValueError(f"unknown method {method!r}: choose one of {choices}")
     layers = model._flatten_layers(include_self=False)
-    named = [(type(layer).__name__, layer.name, layer) for layer in layers]
+    named = [((type(layer).__name__, layer.name), layer) for layer in layers]
     matched = match_layers(named, attach_to, exclude)
     _check_runs_once(layers, matched)
     taps = Taps(matched, METHODS[method], options)

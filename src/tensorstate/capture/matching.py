@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ _LayerT = TypeVar("_LayerT")
 
 
 def match_layers(
-    layers: Sequence[tuple[str, str, _LayerT]],
+    layers: Sequence[tuple[Collection[str], _LayerT]],
     attach_to: str | type | Iterable[str | type],
     exclude: str | type | Iterable[str | type] = (),
 ) -> list[_LayerT]:
@@ -20,8 +20,8 @@ def match_layers(
 
     Parameters
     ----------
-    layers : sequence of (class name, layer name, layer)
-        The layers to choose from.
+    layers : sequence of (names, layer)
+        The layers to choose from, each with all names that mean it: that of its class, its own.
     attach_to, exclude : name, class, or several of them
         Class names, classes or layer names.
 
@@ -41,7 +41,7 @@ def match_layers(
     wanted, unwanted = _names(attach_to, "attach_to"), _names(exclude, "exclude")
     if not wanted:
         raise ValueError("attach_to is empty: give it names of layers or of their classes")
-    known = {name for class_name, layer_name, _ in layers for name in (class_name, layer_name)}
+    known = {name for names, _ in layers for name in names}
     for name, option in [(w, "attach_to") for w in wanted] + [(u, "exclude") for u in unwanted]:
         if name not in known:
             raise ValueError(
@@ -49,8 +49,8 @@ def match_layers(
             )
     matched = [
         layer
-        for class_name, layer_name, layer in layers
-        if {class_name, layer_name} & wanted and not {class_name, layer_name} & unwanted
+        for names, layer in layers
+        if wanted.intersection(names) and unwanted.isdisjoint(names)
     ]
     if not matched:
         raise ValueError(

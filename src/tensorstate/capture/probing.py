@@ -21,7 +21,8 @@ from keras.src.backend.common.symbolic_scope import get_symbolic_scope
 
 from tensorstate.capture.backends import backend
 from tensorstate.capture.keras import emit
-from tensorstate.capture.recorder import CaptureOptions, StateRecorder
+from tensorstate.capture.options import CaptureOptions
+from tensorstate.capture.recorder import StateRecorder
 from tensorstate.storage import RunWriter, StoreLike
 
 __all__ = ["Taps"]

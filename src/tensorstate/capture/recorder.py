@@ -6,15 +6,16 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate.bits import check_activations, pack_states, packed_width
+from tensorstate.bits import check_activations, packed_width
+from tensorstate.capture.batches import Batch, HostBatch
+from tensorstate.capture.options import CaptureOptions, shared_run
 from tensorstate.capture.thresholds import (
     KnownThreshold,
     Threshold,
@@ -30,65 +31,10 @@ from tensorstate.storage import (
     PartReader,
     RunWriter,
     StoreLike,
-    WriterPart,
     check_layer_name,
-    check_write_options,
-    store_identity,
-    writer_part,
 )
 
-__all__ = ["CaptureOptions", "RecordedStates", "StateRecorder"]
-
-
-@dataclass(frozen=True)
-class CaptureOptions:
-    """How states are made and stored.
-
-    Attributes
-    ----------
-    mode : {"x", "w", "resume"}
-        "x" refuses a storage path that holds anything, "w" overwrites a run, "resume" goes on
-        after the committed instances of one.
-    threshold : float, sequence of float, or callable
-        A neuron fires where its activation is strictly greater.
-    channel_axis : int
-        Axis of the activations that holds the neurons.
-    codec : {"lz4", "zstd"}
-        How chunks are compressed.
-    queue_bytes : int
-        Most bytes of packed states that wait to be written; when reached, the model waits.
-    part : str, int or None
-        The part of the run that is written beside those of other processes; "rank" takes the
-        number from the environment variable RANK. None if this process writes the run alone.
-    first_instance : int or None
-        Needed with a part: the number, in the whole run, of the first instance of the part.
-    """
-
-    mode: str = "x"
-    threshold: Threshold = 0.0
-    channel_axis: int = -1
-    codec: Codec = "lz4"
-    queue_bytes: int = QUEUE_BYTES
-    part: str | int | None = None
-    first_instance: int | None = None
-
-    def __post_init__(self) -> None:
-        check_write_options(self.mode, self.queue_bytes, self.codec)
-        writer_part(self.part, self.first_instance)
-        object.__setattr__(self, "threshold", check_threshold(self.threshold))
-
-    def open(self, store: StoreLike | None, layers: int = 1, model: str = "") -> RunWriter:
-        """Open a run for writing with these options."""
-        return RunWriter(
-            store,
-            mode=self.mode,
-            queue_bytes=self.queue_bytes,
-            codec=self.codec,
-            layers=layers,
-            model=model,
-            part=self.part,
-            first_instance=self.first_instance,
-        )
+__all__ = ["RecordedStates", "StateRecorder"]
 
 
 class RecordedStates(LayerStates):
@@ -206,7 +152,7 @@ class StateRecorder(RecordedStates):
             mode, threshold, channel_axis, codec, queue_bytes, part, first_instance
         )
         check_layer_name(name)
-        self._set_up(name, options, _shared_run(disk_path, options))
+        self._set_up(name, options, shared_run(disk_path, options))
 
     @classmethod
     def in_run(
@@ -274,26 +220,38 @@ class StateRecorder(RecordedStates):
         """
         if not self.capture_on:
             return
-        batch = self._channels_last(_as_array(array))
+        array = _as_array(array)
+        batch = np.moveaxis(array, self.channel_axis_of(array.shape), -1)
         check_activations(batch)
-        if len(batch) == 0:
-            # A replica that the last batch leaves nothing for: of no instances, TensorFlow's
-            # convolutions do not even get the shape right.
+        self.record_batch(HostBatch(batch))
+
+    def record_batch(self, batch: Batch) -> None:
+        """Record the states of a batch, wherever it is; see `record`."""
+        # A replica may get none of the last batch: of no instances, TensorFlow's convolutions do
+        # not even get the shape right.
+        if not self.capture_on or batch.shape[0] == 0:
             return
         with self._lock:
             self._check_shape(batch)
-            self._record_pieces(batch)
+            self._put_pieces(batch)
 
-    def _channels_last(self, batch: NDArray[Any]) -> NDArray[Any]:
-        axis = self._options.channel_axis
-        if batch.ndim < 2 or not -batch.ndim <= axis < batch.ndim or axis % batch.ndim == 0:
+    def channel_axis_of(self, shape: tuple[int, ...]) -> int:
+        """Return the axis of the neurons, from 0 on, in a batch of activations of this shape.
+
+        Raises
+        ------
+        ValueError
+            If there is no such axis, or it is that of the instances.
+        """
+        axis, ndim = self._options.channel_axis, len(shape)
+        if ndim < 2 or not -ndim <= axis < ndim or axis % ndim == 0:
             raise ValueError(
                 f"capture {self.name!r} needs instances on axis 0 and neurons on axis {axis}, "
-                f"but got an array of shape {batch.shape}"
+                f"but got an array of shape {shape}"
             )
-        return batch if axis % batch.ndim == batch.ndim - 1 else np.moveaxis(batch, axis, -1)
+        return axis % ndim
 
-    def _check_shape(self, batch: NDArray[Any]) -> None:
+    def _check_shape(self, batch: Batch) -> None:
         neurons, positions = batch.shape[-1], math.prod(batch.shape[1:-1])
         if self._info is None:
             if positions == 0:
@@ -321,12 +279,14 @@ class StateRecorder(RecordedStates):
                 "all instances of a run have the same shape"
             )
 
-    def _threshold_for(self, batch: NDArray[Any]) -> KnownThreshold:
+    def _threshold_for(self, batch: Batch) -> KnownThreshold:
         """Return the threshold of a run whose first batch this is, or which goes on with it."""
         threshold = self._options.threshold
         if callable(threshold):
             stored = self._writer.stored_info(self.name)
-            return stored.threshold if stored else threshold_of(threshold, batch, self.name)
+            return (
+                stored.threshold if stored else threshold_of(threshold, batch.values(), self.name)
+            )
         known = check_threshold(threshold)
         assert not callable(known)
         if isinstance(known, tuple) and len(known) != batch.shape[-1]:
@@ -336,16 +296,17 @@ class StateRecorder(RecordedStates):
             )
         return known
 
-    def _record_pieces(self, batch: NDArray[Any]) -> None:
+    def _put_pieces(self, batch: Batch) -> None:
         """Pack and hand over, in pieces that the queue has room for."""
-        width = packed_width(batch.shape[-1])
-        rows_of_instance = math.prod(batch.shape[1:-1])
+        instances, *positions, neurons = batch.shape
+        width = packed_width(neurons)
+        rows_of_instance = math.prod(positions)
         step = max(1, self._writer.piece_bytes // (width * rows_of_instance))
         assert self._info is not None
         limits = np.asarray(self._info.threshold)
         nans = 0
-        for start in range(0, len(batch), step):
-            packed, piece_nans = pack_states(batch[start : start + step], limits)
+        for start in range(0, instances, step):
+            packed, piece_nans = batch.pack(start, min(start + step, instances), limits)
             rows = packed.reshape(-1, width)
             self._writer.put(self.name, rows)
             self._rows += len(rows)
@@ -356,7 +317,7 @@ class StateRecorder(RecordedStates):
                 f"capture {self.name!r} met {nans} NaN activations in one batch; a NaN counts as "
                 "not firing, and later ones are not reported again",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     @property
@@ -400,24 +361,6 @@ class StateRecorder(RecordedStates):
 
     def _cache(self) -> HistogramCache | None:
         return None if self._info is None else self._writer.cache(self.name)
-
-
-def _shared_run(store: StoreLike | None, options: CaptureOptions) -> RunWriter:
-    """Open a run for a capture placed by hand, or join the one that another such capture opened."""
-    if store is None:
-        return options.open(None)
-    part = writer_part(options.part, options.first_instance)
-    with _shared_lock:
-        writer = _shared_runs.get((store_identity(store), part))
-        if writer is None or writer.closed:
-            writer = _shared_runs[store_identity(store), part] = options.open(store)
-        else:
-            writer.expect_another_layer()
-    return writer
-
-
-_shared_runs: WeakValueDictionary[tuple[str, WriterPart | None], RunWriter] = WeakValueDictionary()
-_shared_lock = threading.Lock()
 
 
 def _as_array(array: Any) -> NDArray[Any]:

@@ -62,7 +62,16 @@ FORMAT = 1
 Codec = Literal["lz4", "zstd"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
 
-_LIBRARIES = ("tensorstate", "numpy", "zarr", "numcodecs", "keras", "tensorflow")
+_LIBRARIES = (
+    "tensorstate",
+    "numpy",
+    "zarr",
+    "numcodecs",
+    "keras",
+    "tensorflow",
+    "torch",
+    "jax",
+)
 
 
 @dataclass(frozen=True)
