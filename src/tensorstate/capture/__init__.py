@@ -138,10 +138,7 @@ def build_efficiency_model(
         return torch_model.build(
             model, attach_to, exclude, method, storage_path, options, channel_axis
         )
-    raise TypeError(
-        f"a {type(model).__name__} cannot be captured: build_efficiency_model takes a Keras 3 "
-        "model or a PyTorch module (for arrays there is StateRecorder)"
-    )
+    raise _not_a_model(model)
 
 
 def reset_efficiency_model(model: Any) -> None:
@@ -176,9 +173,18 @@ def remove_state_layers(model: Any) -> Any:
 
 def _framework_of(model: Any) -> ModuleType:
     """Return the module that builds efficiency models of this kind."""
-    if _is_torch_module(model) and not _is_keras_model(model):
+    if _is_keras_model(model):
+        return import_module("tensorstate.capture.keras_model")
+    if _is_torch_module(model):
         return import_module("tensorstate.capture.torch_model")
-    return import_module("tensorstate.capture.keras_model")
+    raise _not_a_model(model)
+
+
+def _not_a_model(model: Any) -> TypeError:
+    return TypeError(
+        f"a {type(model).__name__} cannot be captured: captures are for Keras 3 models and PyTorch "
+        "modules (for arrays there is StateRecorder)"
+    )
 
 
 def _is_keras_model(model: Any) -> bool:

@@ -270,7 +270,7 @@ def _is_symbolic(tensor: Any) -> bool:
         return True
     if isinstance(tensor, torch.Tensor):
         return isinstance(tensor, FakeTensor) or tensor.is_meta
-    return isinstance(tensor, torch.fx.Proxy)
+    return type(tensor) is torch.fx.Proxy
 
 
 def _check_plain(tensor: Any, what: str) -> None:
