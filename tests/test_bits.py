@@ -84,6 +84,22 @@ def test_arrays_larger_than_a_block_in_a_strange_layout():
     np.testing.assert_array_equal(compress_states(turned), obvious(turned))
 
 
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.data())
+def test_channels_that_come_before_positions(data):
+    neurons, high, wide = (data.draw(st.integers(1, n)) for n in (40, 9, 9))
+    dtype = data.draw(st.sampled_from([np.float32, np.float64, np.float16]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    x = rng.normal(size=(3, neurons, high, wide)).astype(dtype)
+    x[rng.random(x.shape) < 0.05] = np.nan
+    limits = data.draw(st.sampled_from([0.0, 0.1, rng.normal(size=neurons)]))
+    last = np.moveaxis(x, 1, -1)
+    packed, nans = pack_states(last, limits)
+    expected = np.packbits(last > np.asarray(limits).astype(dtype), axis=-1, bitorder="little")
+    np.testing.assert_array_equal(packed, expected)
+    assert nans == np.count_nonzero(np.isnan(x))
+
+
 def test_zero_and_nan_do_not_fire_and_nan_is_counted():
     x = np.array([[0.0, -0.0, np.nan, 1e-45, np.inf, -np.inf]], np.float32)
     packed, nans = pack_states(x)

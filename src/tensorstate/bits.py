@@ -9,13 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate.compiled import kernel
-from tensorstate.intrinsics import prefetch_to_read
+from tensorstate.bit_kernels import LANES, pack_channels_first, pack_rows
 
 __all__ = [
     "check_activations",
@@ -28,11 +24,8 @@ __all__ = [
 # Elements that are copied at a time when an array's memory is not laid out row by row.
 _BLOCK_ELEMENTS = 1 << 20
 
-# Elements to ask memory for ahead: the hardware's own prefetch stops at every page of 4 KiB.
-_AHEAD = 512
-
-# Elements that are compared together.
-_LANES = 16
+# Where fewer positions than this lie together, copying their activations into rows is faster.
+_LEAST_POSITIONS = 16
 
 
 def packed_width(neurons: int) -> int:
@@ -159,7 +152,21 @@ def pack_states(x: NDArray[Any], threshold: ArrayLike = 0.0) -> tuple[NDArray[np
     if x.flags.c_contiguous:
         rows = x.reshape(-1, neurons)
         return packed, _pack_blocks(rows, limits, packed.reshape(len(rows), -1))
+    if _lies_by_channels(x):
+        channels = np.moveaxis(x, -1, 1).reshape(len(x), neurons, -1)
+        by_position = packed.reshape(len(x), -1, packed.shape[-1])
+        return packed, int(pack_channels_first(_fixed(channels), _padded(limits, x), by_position))
     return packed, _pack_blocks(x, limits, packed)
+
+
+def _lies_by_channels(x: NDArray[Any]) -> bool:
+    """Whether memory holds all positions of one neuron, and then those of the next."""
+    return (
+        x.dtype in (np.float32, np.float64)
+        and x.dtype.isnative
+        and x[0, ..., 0].size >= _LEAST_POSITIONS
+        and np.moveaxis(x, -1, 1).flags.c_contiguous
+    )
 
 
 def check_activations(x: NDArray[Any], threshold: ArrayLike = 0.0) -> None:
@@ -196,115 +203,26 @@ def _pack_rows(x: NDArray[Any], limits: NDArray[Any], packed: NDArray[np.uint8])
     if x.dtype.kind in "iub":
         packed[...] = np.packbits(x > limits, axis=-1, bitorder="little")
         return 0
+    if x.dtype.itemsize > 8:  # long double has no kernel
+        packed[...] = np.packbits(x > limits.astype(x.dtype), axis=-1, bitorder="little")
+        return int(np.count_nonzero(np.isnan(x)))
+    padded = _padded(limits, x)
+    rows = _fixed(np.ascontiguousarray(x, dtype=padded.dtype))
+    return int(pack_rows(rows.reshape(-1), x.shape[-1], padded, packed.reshape(-1)))
+
+
+def _padded(limits: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+    """Return a threshold for every neuron, rounded to the dtype of `x`, in that of the kernels."""
+    neurons = x.shape[-1]
+    padded = np.zeros(neurons + -neurons % LANES, np.float64 if x.itemsize == 8 else np.float32)
     # A threshold beyond what the dtype holds is an infinity, which nothing, or all, is above.
     with np.errstate(over="ignore"):
-        limits = limits.astype(x.dtype.newbyteorder("="))
-    wide = np.float64 if x.dtype.itemsize == 8 else np.float32
-    if x.dtype.itemsize > 8:  # long double has no kernel
-        packed[...] = np.packbits(x > limits, axis=-1, bitorder="little")
-        return int(np.count_nonzero(np.isnan(x)))
-    rows = np.ascontiguousarray(x, dtype=wide).view()
-    rows.flags.writeable = False  # which is a type of its own for Numba
-    neurons = x.shape[-1]
-    padded = np.zeros(neurons + -neurons % _LANES, wide)
-    padded[:neurons] = limits
-    return int(_pack_kernel(rows.reshape(-1), neurons, padded, packed.reshape(-1)))
+        padded[:neurons] = limits.astype(x.dtype.newbyteorder("="))
+    return padded
 
 
-@intrinsic(prefer_literal=True)
-def _compare(typing_context, x, i, limits, j, lanes):  # type: ignore[no-untyped-def]
-    """Bits of ``x[i:i+lanes] > limits[j:j+lanes]``, and of ``x[i:i+lanes]`` being NaN."""
-    count = lanes.literal_value
-    element = x.dtype
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        vector = ir.VectorType(context.get_value_type(element), count)
-
-        def load(array_type: Any, array: Any, start: Any) -> Any:
-            data = context.make_array(array_type)(context, builder, array).data
-            pointer = builder.bitcast(builder.gep(data, [start]), vector.as_pointer())
-            loaded = builder.load(pointer)
-            loaded.align = context.get_abi_sizeof(context.get_value_type(element))
-            return loaded
-
-        values = load(signature.args[0], args[0], args[1])
-        limits = load(signature.args[2], args[2], args[3])
-        masks = (
-            builder.fcmp_ordered(">", values, limits),
-            builder.fcmp_unordered("uno", values, values),
-        )
-        words = [
-            builder.zext(builder.bitcast(mask, ir.IntType(count)), ir.IntType(64)) for mask in masks
-        ]
-        return context.make_tuple(builder, signature.return_type, words)
-
-    return types.UniTuple(types.uint64, 2)(x, types.intp, limits, types.intp, lanes), codegen
-
-
-@intrinsic(prefer_literal=True)
-def _store(typing_context, out, i, bits, size):  # type: ignore[no-untyped-def]
-    """Store the low ``size`` bytes of ``bits`` at ``out[i]``, little-endian, unaligned."""
-    word = ir.IntType(8 * size.literal_value)
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        pointer = builder.bitcast(builder.gep(array.data, [args[1]]), word.as_pointer())
-        builder.store(builder.trunc(args[2], word), pointer).align = 1
-        return context.get_dummy_value()
-
-    return types.void(out, types.intp, types.uint64, size), codegen
-
-
-@intrinsic
-def _popcount(typing_context, bits):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.ctpop(args[0])
-
-    return types.uint64(types.uint64), codegen
-
-
-@kernel
-def _pack_kernel(x, neurons, limits, out):  # type: ignore[no-untyped-def]
-    """Pack flat rows of ``neurons`` floats, 16 compared at a time; count the NaNs.
-
-    There is a limit for every neuron, and some more up to a multiple of 16.
-    """
-    o = 0
-    nans = np.uint64(0)
-    tail = neurons % _LANES
-    used = np.uint64((1 << tail) - 1)
-    i = 0
-    end = 0
-    while end < x.size:
-        end += neurons
-        j = 0
-        while i + _LANES <= end:
-            prefetch_to_read(x, i + _AHEAD)
-            fires, nan = _compare(x, i, limits, j, 16)
-            _store(out, o, fires, 2)
-            nans += _popcount(nan)
-            i += _LANES
-            j += _LANES
-            o += 2
-        if tail == 0:
-            continue
-        if i + _LANES <= x.size:
-            # Reading into the next row is cheaper than a loop over what is left of this one.
-            fires, nan = _compare(x, i, limits, j, 16)
-            fires &= used
-            nan &= used
-        else:
-            fires = np.uint64(0)
-            nan = np.uint64(0)
-            for bit in range(tail):
-                fires |= np.uint64(x[i + bit] > limits[j + bit]) << np.uint64(bit)
-                nan |= np.uint64(x[i + bit] != x[i + bit]) << np.uint64(bit)
-        nans += _popcount(nan)
-        i = end
-        if tail > 8:
-            _store(out, o, fires, 2)
-            o += 2
-        else:
-            _store(out, o, fires, 1)
-            o += 1
-    return nans
+def _fixed(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array as one that cannot be written to, which is a type of its own for Numba."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

