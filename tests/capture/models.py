@@ -23,6 +23,15 @@ def functional():
     return keras.Model(inputs, x, name="functional")
 
 
+def lenet5():
+    keras.utils.set_random_seed(9)
+    inputs = x = keras.layers.Input((28, 28, 1))
+    for name, filters, size in (("conv_1", 20, 5), ("conv_2", 50, 5), ("conv_3", 100, 4)):
+        x = keras.layers.Conv2D(filters, size, activation="elu", name=name)(x)
+        x = keras.layers.MaxPool2D()(x) if name != "conv_3" else x
+    return keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(x)))
+
+
 def unfused():
     """Convolution, normalisation and activation apart, which TensorFlow likes to fuse."""
     inputs = x = layers.Input((12, 12, 1))

@@ -312,9 +312,8 @@ ONE_CORE = """
 import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import keras, numpy as np, tensorstate as ts
-from benchmarks.capture import lenet5
-keras.utils.set_random_seed(0)
-model = lenet5()
+from tests.capture import models
+model = models.lenet5()
 x = np.random.default_rng(0).random((3 * 192 + 40, 28, 28, 1), dtype=np.float32)
 layers = [layer.output for layer in model.layers if layer.name.startswith("conv")]
 expected = keras.Model(model.inputs, layers).predict(x, batch_size=192, verbose=0)
