@@ -19,7 +19,14 @@ from tensorstate.capture import (
     reset_efficiency_model,
 )
 from tensorstate.counting import StateHistogram, count_states, plan_count
-from tensorstate.metrics import aIQ, entropy, network_efficiency
+from tensorstate.metrics import (
+    aIQ,
+    aIQ_by_weight,
+    entropy,
+    network_efficiency,
+    nsb_entropy,
+    rarefaction,
+)
 from tensorstate.storage import StateRun, open_run
 
 # What needs a framework is imported when it is used, and so is no part of a star import.
@@ -35,14 +42,17 @@ __all__ = [
     "StateRun",
     "__version__",
     "aIQ",
+    "aIQ_by_weight",
     "build_efficiency_model",
     "compress_states",
     "count_states",
     "decompress_states",
     "entropy",
     "network_efficiency",
+    "nsb_entropy",
     "open_run",
     "plan_count",
+    "rarefaction",
     "remove_state_layers",
     "reset_efficiency_model",
 ]
