@@ -18,7 +18,7 @@ LANES = 16
 """Elements that are compared together."""
 
 # Elements to ask memory for ahead: the hardware's own prefetch stops at every page of 4 KiB.
-_AHEAD = 512
+_AHEAD = 2048
 
 
 @intrinsic(prefer_literal=True)
