@@ -7,6 +7,7 @@ from tensorstate.metrics.entropies import (
     entropy_of_spectrum,
     spectrum,
 )
+from tensorstate.metrics.neurons import firing_entropy, multi_information, neuron_table
 
 __all__ = [
     "aIQ",
@@ -14,6 +15,9 @@ __all__ = [
     "efficiency",
     "entropy",
     "entropy_of_spectrum",
+    "firing_entropy",
+    "multi_information",
     "network_efficiency",
+    "neuron_table",
     "spectrum",
 ]
