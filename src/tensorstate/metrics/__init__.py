@@ -1,5 +1,6 @@
 """Pure functions of counts: entropy, efficiency and the artificial intelligence quotient."""
 
+from tensorstate.metrics.classes import Overlap, information, information_bias
 from tensorstate.metrics.efficiency import aIQ, efficiency, network_efficiency
 from tensorstate.metrics.entropies import (
     check_entropy_options,
@@ -10,12 +11,15 @@ from tensorstate.metrics.entropies import (
 from tensorstate.metrics.neurons import firing_entropy, multi_information, neuron_table
 
 __all__ = [
+    "Overlap",
     "aIQ",
     "check_entropy_options",
     "efficiency",
     "entropy",
     "entropy_of_spectrum",
     "firing_entropy",
+    "information",
+    "information_bias",
     "multi_information",
     "network_efficiency",
     "neuron_table",

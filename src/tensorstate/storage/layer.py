@@ -20,6 +20,7 @@ from tensorstate.metrics import (
     entropy_of_spectrum,
 )
 from tensorstate.storage.cache import HistogramCache
+from tensorstate.storage.classes import LabelStatistics
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.increments import Coverage, count_parts, coverage_of, is_covered_by
 from tensorstate.storage.instances import InstanceNumbers
@@ -32,7 +33,7 @@ from tensorstate.storage.selection import SelectedRows, count_instances, select
 __all__ = ["LayerStates", "StoredLayer"]
 
 
-class LayerStates(NeuronStatistics):
+class LayerStates(NeuronStatistics, LabelStatistics):
     """States of a layer: what was recorded, how often, and what follows from it.
 
     Attributes
