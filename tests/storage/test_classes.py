@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
 import tensorstate as ts
@@ -87,3 +88,26 @@ def test_a_label_of_one_instance_and_labels_that_do_not_fit():
     assert recorder.label_information([0, 0, 1])["information"] == 0
     with pytest.raises(ValueError, match="2 labels do not fit 3 instances"):
         recorder.label_overlap([0, 1])
+
+
+def test_two_runs_of_a_layer():
+    rng = np.random.default_rng(9)
+    layers = [ts.StateRecorder(name) for name in ("before", "after")]
+    activations = [rng.normal(size=(40, 5, 4)), rng.normal(size=(30, 5, 4)) + 0.5]
+    for layer, some in zip(layers, activations, strict=True):
+        layer.record(some)
+    table = pd.crosstab(
+        np.repeat([0, 1], [200, 150]),
+        np.concatenate([(some > 0).reshape(-1, 4) @ [1, 2, 4, 8] for some in activations]),
+    )
+    p, q = table.div(table.sum(axis=1), axis=0).to_numpy()
+    found = layers[0].divergence(layers[1])
+    assert found["shared_mass"] == pytest.approx(np.minimum(p, q).sum())
+    assert found["distance"] == pytest.approx(jensenshannon(p, q, base=2))
+    assert found["only_here"] == ((p > 0) & (q == 0)).sum()
+    assert found["only_there"] == ((q > 0) & (p == 0)).sum()
+    assert layers[0].divergence(layers[0])["distance"] == pytest.approx(0, abs=1e-7)
+    wide = ts.StateRecorder("wide")
+    wide.record(np.ones((2, 5)))
+    with pytest.raises(ValueError, match="'before' has 4 neurons and 'wide' 5"):
+        layers[0].divergence(wide)

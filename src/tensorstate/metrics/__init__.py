@@ -8,6 +8,7 @@ from tensorstate.metrics.entropies import (
     entropy_of_spectrum,
     spectrum,
 )
+from tensorstate.metrics.kernels import hamming_kernel, naswot_score
 from tensorstate.metrics.neurons import firing_entropy, multi_information, neuron_table
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "entropy",
     "entropy_of_spectrum",
     "firing_entropy",
+    "hamming_kernel",
     "information",
     "information_bias",
     "multi_information",
+    "naswot_score",
     "network_efficiency",
     "neuron_table",
     "spectrum",

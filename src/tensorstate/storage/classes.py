@@ -1,4 +1,4 @@
-"""What the states of a layer tell about labels of the instances."""
+"""What the states of a layer tell about labels of the instances, and about another layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["LabelStatistics"]
 
 
 class LabelStatistics:
-    """What states tell about labels: the part of `LayerStates` that tells it.
+    """How states differ from label to label, or layer to layer: a part of `LayerStates`.
 
     The states of each label are counted as `LayerStates.histogram` counts them; labels,
     instances and limits are what it takes, and what it raises is raised here.
@@ -67,7 +67,7 @@ class LabelStatistics:
         {'cat': 0.0, 'dog': 0.5}
         """
         found = self._of_labels(labels, instances, memory_limit, spill)
-        overlap = _overlap(found)
+        overlap = _overlap(list(found.values()))
         return pd.DataFrame(
             {
                 "states": [some.total for some in found.values()],
@@ -163,10 +163,65 @@ class LabelStatistics:
         np.float64(0.5)
         """
         found = self._of_labels(labels, instances, memory_limit, spill)
-        overlap = _overlap(found)
+        overlap = _overlap(list(found.values()))
         index = pd.MultiIndex.from_product([list(found)] * 2, names=["label", "other"])
         columns = {"shared_mass": overlap.shared.ravel(), "distance": overlap.distances().ravel()}
         return pd.DataFrame(columns, index=index)
+
+    def divergence(
+        self,
+        other: LabelStatistics,
+        memory_limit: MemoryLimit = None,
+        spill: str | PathLike[str] | None = None,
+    ) -> pd.Series[float]:
+        """How alike the states of two layers are: of one before and after a training, say.
+
+        Parameters
+        ----------
+        other : LayerStates
+            As many neurons, with the same meaning; usually the same layer in another run.
+        memory_limit, spill : optional
+            As for `histogram`.
+
+        Returns
+        -------
+        pandas.Series
+            `shared_mass` (the share of states that both have, 0 to 1), `distance`
+            (Jensen-Shannon, base 2, 0 to 1), and the distinct states `only_here` and `only_there`.
+
+        Raises
+        ------
+        ValueError
+            If the layers have different numbers of neurons; or as for `histogram`.
+
+        References
+        ----------
+        J. Lin, IEEE Transactions on Information Theory 37 (1991) 145-151.
+
+        Examples
+        --------
+        >>> import tensorstate as ts
+        >>> before, after = ts.StateRecorder("before"), ts.StateRecorder("after")
+        >>> before.record([[1.0, -1.0], [1.0, 2.0]])
+        >>> after.record([[1.0, -1.0], [-1.0, -1.0]])
+        >>> before.divergence(after)["shared_mass"]
+        np.float64(0.5)
+        """
+        if self.neurons != other.neurons:
+            raise ValueError(
+                f"{self.name!r} has {self.neurons} neurons and {other.name!r} {other.neurons}: "
+                "only states of the same neurons can be compared"
+            )
+        limits = {"memory_limit": memory_limit, "spill": spill}
+        overlap = _overlap([some.histogram(**limits) for some in (self, other)])
+        return pd.Series(
+            {
+                "shared_mass": overlap.shared[0, 1],
+                "distance": overlap.distances()[0, 1],
+                "only_here": overlap.specific[0],
+                "only_there": overlap.specific[1],
+            }
+        )
 
     def _of_labels(
         self,
@@ -183,6 +238,5 @@ class LabelStatistics:
         return found
 
 
-def _overlap(found: dict[Label, StateHistogram]) -> Overlap:
-    histograms = list(found.values())
+def _overlap(histograms: list[StateHistogram]) -> Overlap:
     return Overlap.of([some.total for some in histograms], joint_entries(histograms))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -11,6 +11,7 @@ from zarr.abc.store import Store
 
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import open_format
+from tensorstate.storage.joint import PatternStatistics
 from tensorstate.storage.layer import LayerStates, StoredLayer
 from tensorstate.storage.stores import StoreLike, describe_store
 from tensorstate.storage.survey import survey
@@ -18,7 +19,7 @@ from tensorstate.storage.survey import survey
 __all__ = ["StateRun", "open_run", "summary_of"]
 
 
-class StateRun(Mapping[str, LayerStates]):
+class StateRun(PatternStatistics):
     """A stored run: layer names to layers, in the order in which data met them.
 
     It shows what was committed when it was opened; open it again to see more. Where several
