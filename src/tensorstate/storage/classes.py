@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
@@ -28,6 +29,7 @@ class LabelStatistics:
 
     name: str
     histogram: Any  # counts the distinct states, also by label
+    _run_labels: Callable[[], ArrayLike | None] = staticmethod(lambda: None)
 
     @property
     @abstractmethod
@@ -36,7 +38,7 @@ class LabelStatistics:
 
     def label_summary(
         self,
-        labels: ArrayLike,
+        labels: ArrayLike | None = None,
         instances: ArrayLike | None = None,
         memory_limit: MemoryLimit = None,
         spill: str | PathLike[str] | None = None,
@@ -45,8 +47,8 @@ class LabelStatistics:
 
         Parameters
         ----------
-        labels : array_like of int, str or bool, shape (instance_count,)
-            A label for every instance.
+        labels : array_like of int, str or bool, shape (instance_count,), optional
+            A label for every instance; without it, those that the run has (`StateRun.set_labels`).
         instances, memory_limit, spill : optional
             As for `histogram`.
 
@@ -82,7 +84,7 @@ class LabelStatistics:
 
     def label_information(
         self,
-        labels: ArrayLike,
+        labels: ArrayLike | None = None,
         instances: ArrayLike | None = None,
         memory_limit: MemoryLimit = None,
         spill: str | PathLike[str] | None = None,
@@ -91,8 +93,8 @@ class LabelStatistics:
 
         Parameters
         ----------
-        labels : array_like of int, str or bool, shape (instance_count,)
-            A label for every instance.
+        labels : array_like of int, str or bool, shape (instance_count,), optional
+            A label for every instance; without it, those that the run has (`StateRun.set_labels`).
         instances, memory_limit, spill : optional
             As for `histogram`.
 
@@ -129,7 +131,7 @@ class LabelStatistics:
 
     def label_overlap(
         self,
-        labels: ArrayLike,
+        labels: ArrayLike | None = None,
         instances: ArrayLike | None = None,
         memory_limit: MemoryLimit = None,
         spill: str | PathLike[str] | None = None,
@@ -138,8 +140,8 @@ class LabelStatistics:
 
         Parameters
         ----------
-        labels : array_like of int, str or bool, shape (instance_count,)
-            A label for every instance.
+        labels : array_like of int, str or bool, shape (instance_count,), optional
+            A label for every instance; without it, those that the run has (`StateRun.set_labels`).
         instances, memory_limit, spill : optional
             As for `histogram`.
 
@@ -225,11 +227,18 @@ class LabelStatistics:
 
     def _of_labels(
         self,
-        labels: ArrayLike,
+        labels: ArrayLike | None,
         instances: ArrayLike | None,
         memory_limit: MemoryLimit,
         spill: str | PathLike[str] | None,
     ) -> dict[Label, StateHistogram]:
+        if labels is None:
+            labels = self._run_labels()
+        if labels is None:
+            raise ValueError(
+                f"capture {self.name!r} has no labels: pass one for every instance, or open the "
+                "run and store them with set_labels"
+            )
         found: dict[Label, StateHistogram] = self.histogram(
             instances, by=labels, memory_limit=memory_limit, spill=spill
         )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import zarr
+from numpy.typing import ArrayLike, NDArray
 from zarr.abc.store import Store
 
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import open_format
 from tensorstate.storage.joint import PatternStatistics
 from tensorstate.storage.layer import LayerStates, StoredLayer
+from tensorstate.storage.run_labels import load_labels, store_labels
 from tensorstate.storage.stores import StoreLike, describe_store
 from tensorstate.storage.survey import survey
 
@@ -38,6 +41,8 @@ class StateRun(PatternStatistics):
 
     def __init__(self, group: zarr.Group, where: str, *, writable: bool = True) -> None:
         self._where = where
+        self._group = group
+        self._writable = writable
         self._about: dict[str, Any] = dict(group.attrs["tensorstate"])  # type: ignore[arg-type]
         found = survey(group, where)
         found.check_disjoint()
@@ -46,7 +51,9 @@ class StateRun(PatternStatistics):
         self._layers = {}
         for name, stored in sorted(found.layers.items(), key=lambda layer: layer[1].info.index):
             cache = HistogramCache(stored.group.store_path, stored.info.width, writable=writable)
-            self._layers[name] = StoredLayer(name, stored.info, found.readers(name), cache)
+            layer = StoredLayer(name, stored.info, found.readers(name), cache)
+            layer._run_labels = partial(load_labels, group, where)
+            self._layers[name] = layer
 
     def __getitem__(self, name: str) -> LayerStates:
         try:
@@ -86,6 +93,44 @@ class StateRun(PatternStatistics):
     def attributes(self) -> dict[str, Any]:
         """Format, uuid, time of creation, library versions and name of the model."""
         return dict(self._about)
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """A label for each instance, as `set_labels` stored them; None if it did not.
+
+        Raises
+        ------
+        ValueError
+            If what is stored is damaged.
+        """
+        return load_labels(self._group, self._where)
+
+    def set_labels(self, labels: ArrayLike) -> None:
+        """Store a label for each instance in the run, in place of labels that were there.
+
+        The layers take them where they are not given others: `LayerStates.label_summary`,
+        `label_information` and `label_overlap`.
+
+        Parameters
+        ----------
+        labels : array_like of int, str or bool, shape (instances,)
+            A label for every instance; with several writers, for every number up to the last.
+
+        Raises
+        ------
+        TypeError
+            If labels are neither whole numbers nor strings nor bools.
+        ValueError
+            If there is not one for each instance.
+        PermissionError
+            If the run was opened from a store that is read-only.
+        OSError
+            If nothing can be written there.
+        """
+        if not self._writable:
+            raise PermissionError(f"run {self._where} was opened from a read-only store")
+        span = max((part.stop for part in self._parts.values()), default=0)
+        store_labels(self._group, labels, span)
 
     def summary(self) -> pd.DataFrame:
         """Count every layer and lay the numbers side by side.
