@@ -16,8 +16,10 @@ from tensorstate.storage.format import open_format
 from tensorstate.storage.joint import PatternStatistics
 from tensorstate.storage.layer import LayerStates, StoredLayer
 from tensorstate.storage.run_labels import load_labels, store_labels
+from tensorstate.storage.salvage import write_whole
 from tensorstate.storage.stores import StoreLike, describe_store
 from tensorstate.storage.survey import survey
+from tensorstate.storage.verification import damage_table, find_damage, whole_instances
 
 __all__ = ["StateRun", "open_run", "summary_of"]
 
@@ -46,6 +48,7 @@ class StateRun(PatternStatistics):
         self._about: dict[str, Any] = dict(group.attrs["tensorstate"])  # type: ignore[arg-type]
         found = survey(group, where)
         found.check_disjoint()
+        self._found = found
         self._instances = found.instances
         self._parts = found.committed
         self._layers = {}
@@ -131,6 +134,66 @@ class StateRun(PatternStatistics):
             raise PermissionError(f"run {self._where} was opened from a read-only store")
         span = max((part.stop for part in self._parts.values()), default=0)
         store_labels(self._group, labels, span)
+
+    def verify(self, progress: bool | None = None) -> pd.DataFrame:
+        """Read everything that is committed, and tell what is damaged.
+
+        Every chunk has to be there and to pass its checksum, the unused bits of its states have to
+        be 0, and every layer has to have the instances that the run has committed.
+
+        Parameters
+        ----------
+        progress : bool, optional
+            Whether to draw a bar on stderr. By default one is drawn if stderr is a terminal and
+            it takes more than two seconds.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each damage, and none for a run that is whole: `layer`, `part`, `chunk` (none
+            if it is not in a chunk), the instances from `first_instance` to `last_instance` that
+            the layer has lost by it, and the `problem` in words. `salvage` writes what is whole
+            to a new run.
+        """
+        return damage_table(find_damage(self._found, progress))
+
+    def salvage(self, store: StoreLike, progress: bool | None = None) -> StateRun:
+        """Write the instances that are whole in every layer to a new run, and open it.
+
+        They keep their numbers: where some are missing in the middle, the new run has parts, as
+        if several writers had written it. Labels that `set_labels` stored come along.
+
+        Parameters
+        ----------
+        store : path, URL or Zarr store
+            Where to; nothing may be there.
+        progress : bool, optional
+            As for `verify`.
+
+        Returns
+        -------
+        StateRun
+            The new run.
+
+        Raises
+        ------
+        FileExistsError
+            If something is there.
+        ValueError
+            If no instance is whole.
+        OSError
+            If nothing can be written there.
+        """
+        whole = whole_instances(self._found, find_damage(self._found, progress))
+        try:
+            labels = self.labels
+        except ValueError:
+            labels = None
+        write_whole(self._found, whole, store, str(self._about.get("model") or ""))
+        salvaged = open_run(store)
+        if labels is not None:
+            salvaged.set_labels(labels[: whole[-1][1].stop])
+        return salvaged
 
     def summary(self) -> pd.DataFrame:
         """Count every layer and lay the numbers side by side.
