@@ -10,7 +10,7 @@ from typing import Any
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
-from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
+from tensorstate.storage import QUEUE_BYTES, Codec, Histogram, StoreLike
 
 __all__ = [
     "StateRecorder",
@@ -34,6 +34,7 @@ def build_efficiency_model(
     queue_bytes: int = QUEUE_BYTES,
     part: str | int | None = None,
     first_instance: int | None = None,
+    histogram: Histogram = "stored",
 ) -> Any:
     """Return a model that records the states of its layers whenever data passes through it.
 
@@ -83,6 +84,11 @@ def build_efficiency_model(
     first_instance : int, optional
         Needed with `part`: the number that the first instance of the part has among those of all
         parts. A reader sees the instances of all parts in one layer, by these numbers.
+    histogram : {"stored", "live"}
+        "live" counts states while they are captured, and keeps the counts instead of the states:
+        for runs that are too large to store. Counts, entropies and efficiencies are the same to the
+        last state; what needs to know which instance showed a state is refused. A run goes on, and
+        all parts of it are written, in one of both ways.
 
     Returns
     -------
@@ -127,6 +133,7 @@ def build_efficiency_model(
         queue_bytes,
         part,
         first_instance,
+        histogram,
     )
     if _is_keras_model(model):
         from tensorstate.capture import keras_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from os import PathLike
 from typing import Any, overload
 
@@ -13,11 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from tensorstate.bits import decompress_states
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
-from tensorstate.counting.parts import DamagedHistogramError
 from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
 from tensorstate.storage.cache import HistogramCache
+from tensorstate.storage.everything import EverythingCounted
 from tensorstate.storage.format import LayerInfo
-from tensorstate.storage.increments import Coverage, count_parts, coverage_of, is_covered_by
 from tensorstate.storage.instances import InstanceNumbers
 from tensorstate.storage.labels import Label, count_by_label, label_codes
 from tensorstate.storage.part import PartReader
@@ -37,8 +37,10 @@ class LayerStates:
     """
 
     name: str
-    _counted: tuple[Coverage, StateHistogram] | None = None
-    _spectrum: tuple[Coverage, tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None
+
+    @cached_property
+    def _everything(self) -> EverythingCounted:
+        return EverythingCounted()
 
     @abstractmethod
     def _layer_info(self) -> LayerInfo | None:
@@ -81,6 +83,7 @@ class LayerStates:
     @property
     def raw_states(self) -> RawStates:
         """Packed states, (rows, W) uint8, read from the store when sliced."""
+        self._check_stored("reading raw states")
         return RawStates(self._parts(), self._known_info().width)
 
     @property
@@ -232,6 +235,8 @@ class LayerStates:
         [2]
         """
         self._check_any_states()
+        if by is not None or instances is not None:
+            self._check_stored("counting some instances")
         parts = self._parts()
         limits: dict[str, Any] = {"memory_limit": memory_limit, "spill": spill}
         if by is not None:
@@ -243,7 +248,7 @@ class LayerStates:
         if instances is not None:
             places = InstanceNumbers.of(parts, self.positions).places(instances)
             return count_instances(parts, places, self.positions, **limits)
-        return self._count_all(parts, **limits)
+        return self._everything.histogram(parts, self._cache(), **limits)
 
     def spectrum(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how many states were seen exactly c times, for each c that occurs.
@@ -259,43 +264,7 @@ class LayerStates:
             How many states have that count.
         """
         self._check_any_states()
-        parts = self._parts()
-        coverage = coverage_of(parts)
-        if self._spectrum is None or self._spectrum[0] != coverage:
-            cache = self._cache()
-            counted = self._counted is not None and self._counted[0] == coverage
-            found = cache.load_spectrum(coverage) if cache and not counted else None
-            if found is None:
-                found = self._count_all(parts).spectrum()
-            self._spectrum = (coverage, found)
-        return self._spectrum[1]
-
-    def _count_all(self, parts: Sequence[PartReader], **limits: Any) -> StateHistogram:
-        """Count everything, with what was counted before."""
-        coverage = coverage_of(parts)
-        before, cache = self._counted, self._cache()
-        if before and not is_covered_by(before[0], coverage) and before[0] != coverage:
-            before = None
-        if before is None and cache is not None:
-            before = cache.load(coverage, limits.get("memory_limit"))
-        if before is None or before[0] != coverage:
-            try:
-                histogram = count_parts(parts, *(before or ()), **limits)
-            except DamagedHistogramError:
-                # Another process has replaced what was cached, in the middle of it.
-                histogram = count_parts(parts, **limits)
-            if cache is not None:
-                # In the order in which it is cached, so that it is always the same.
-                histogram = histogram.sorted()
-                cache.save(parts, histogram)
-                if histogram.origin:
-                    # It was read from what has just been replaced.
-                    again = cache.load(coverage, limits.get("memory_limit"))
-                    histogram = again[1] if again and again[0] == coverage else histogram
-            before = (coverage, histogram)
-        # What is read from the cache may be gone by the next time.
-        self._counted = None if before[1].origin else before
-        return before[1]
+        return self._everything.spectrum(self._parts(), self._cache())
 
     def _distinct_packed(self) -> NDArray[np.uint8]:
         histogram = self.histogram()
@@ -312,6 +281,13 @@ class LayerStates:
     def _check_any_states(self) -> None:
         if self.state_count == 0:
             raise ValueError(self._nothing_yet())
+
+    def _check_stored(self, what: str) -> None:
+        if self._known_info().histogram == "live":
+            raise ValueError(
+                f"layer {self.name!r} was captured with histogram='live', which keeps no raw "
+                f"states: {what} needs a capture with histogram='stored'"
+            )
 
     def _nothing_yet(self) -> str:
         return (
