@@ -111,7 +111,11 @@ class HistogramCache:
             # A run that was overwritten meanwhile is not to find an entry of the old one.
             if all(part.is_current() for part in parts):
                 entry = HistogramEntry.write(path, histogram)
-                _publish(entry, coverage)
+                try:
+                    _publish(entry, coverage)
+                except BaseException:
+                    entry.give_up()
+                    raise
                 replaced = before.entry.name if before else ""
                 remove_entries(path, partial(_is_outdated, valid=entry.name, replaced=replaced))
 
@@ -154,13 +158,8 @@ def _publish(entry: HistogramEntry, parts: Coverage) -> None:
     documents = GroupMetadata(attributes={ATTRIBUTE: facts}).to_buffer_dict(
         default_buffer_prototype()
     )
-    try:
-        for name, document in documents.items():
-            sync((entry.folder / name).set(document))
-    except BaseException:
-        with contextlib.suppress(Exception):
-            entry.remove()
-        raise
+    for name, document in documents.items():
+        sync((entry.folder / name).set(document))
 
 
 def _is_outdated(name: str, valid: str, replaced: str) -> bool:

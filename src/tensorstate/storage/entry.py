@@ -68,8 +68,7 @@ class HistogramEntry:
             histogram.save(entry.path)
             entry._write_spectrum(np.stack(histogram.spectrum()))
         except BaseException:
-            with contextlib.suppress(Exception):
-                entry.remove()
+            entry.give_up()
             raise
         return entry
 
@@ -106,9 +105,10 @@ class HistogramEntry:
             raise DamagedHistogramError(f"{path} holds another spectrum than it should")
         return times_seen, number_of_states
 
-    def remove(self) -> None:
-        """Delete it."""
-        sync(self.path.delete_dir())
+    def give_up(self) -> None:
+        """Delete it, after an error that matters more than whether this can be done."""
+        with contextlib.suppress(Exception):
+            sync(self.path.delete_dir())
 
     def _write_spectrum(self, spectrum: NDArray[np.int64]) -> None:
         array = zarr.create_array(

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.bits import decompress_states
 from tensorstate.counting import StateHistogram
+from tensorstate.counting.keys import WIDEST_EXACT
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
 from tensorstate.storage.cache import HistogramCache
@@ -82,17 +83,36 @@ class LayerStates:
 
     @property
     def raw_states(self) -> RawStates:
-        """Packed states, (rows, W) uint8, read from the store when sliced."""
+        """Packed states, (rows, W) uint8, read from the store when sliced.
+
+        Raises
+        ------
+        ValueError
+            If the layer was captured with ``histogram="live"``, which keeps none.
+        """
         self._check_stored("reading raw states")
         return RawStates(self._parts(), self._known_info().width)
 
     @property
     def states(self) -> NDArray[np.bool_]:
-        """The distinct states, (distinct, neurons) bool, aligned with `counts`."""
+        """The distinct states, (distinct, neurons) bool, aligned with `counts`.
+
+        Raises
+        ------
+        ValueError
+            If there are more than 128 neurons, and the layer was captured with
+            ``histogram="live"``: counts hold digests of such states, and rows are not kept.
+        """
         return decompress_states(self._distinct_packed(), self.neurons)
 
     def state_ids(self) -> list[bytes]:
-        """Return the distinct packed states, W bytes each, aligned with `counts`."""
+        """Return the distinct packed states, W bytes each, aligned with `counts`.
+
+        Raises
+        ------
+        ValueError
+            As for `states`.
+        """
         return [state.tobytes() for state in self._distinct_packed()]
 
     def counts(self, index: ArrayLike | None = None) -> NDArray[np.int64]:
@@ -216,7 +236,8 @@ class LayerStates:
         ------
         ValueError
             If no states were recorded, the labels are not one for each instance, or the limit is
-            too small: for one label, or for the results of all of them.
+            too small: for one label, or for the results of all of them. If instances or labels are
+            given for a layer that was captured with ``histogram="live"``.
         IndexError
             If an instance is not there, or a mask has another length.
         TypeError
@@ -267,10 +288,10 @@ class LayerStates:
         return self._everything.spectrum(self._parts(), self._cache())
 
     def _distinct_packed(self) -> NDArray[np.uint8]:
-        histogram = self.histogram()
-        if histogram.width <= 16:
-            return histogram.packed_states()
-        return self.raw_states[histogram.first_rows]
+        if self._known_info().width <= WIDEST_EXACT:
+            return self.histogram().packed_states()
+        self._check_stored(f"listing states of {self.neurons} neurons, counted by their digests,")
+        return self.raw_states[self.histogram().first_rows]
 
     def _known_info(self) -> LayerInfo:
         info = self._layer_info()
@@ -283,6 +304,7 @@ class LayerStates:
             raise ValueError(self._nothing_yet())
 
     def _check_stored(self, what: str) -> None:
+        """Raise ValueError for what needs raw states, if there are none."""
         if self._known_info().histogram == "live":
             raise ValueError(
                 f"layer {self.name!r} was captured with histogram='live', which keeps no raw "
