@@ -45,7 +45,7 @@ print(done, flush=True)
 for start in range(done, INSTANCES, BATCH):
     for name, recorder in recorders.items():
         recorder.record(x[name][start : start + BATCH])
-recorder.close()
+recorders["wide"].close()
 """
 
 
@@ -74,7 +74,7 @@ def test_killed_and_resumed_until_it_is_done(tmp_path, seed):
         name: np.packbits(activations(name) > 0, axis=-1, bitorder="little") for name in NEURONS
     }
     rows = {name: states.reshape(INSTANCES * POSITIONS, -1) for name, states in packed.items()}
-    committed, is_done = 0, False
+    committed = 0
     for number in range(4):
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(path)],
@@ -83,15 +83,15 @@ def test_killed_and_resumed_until_it_is_done(tmp_path, seed):
             stderr=subprocess.PIPE,
             text=True,
         )
-        process.stdout.readline()
+        went_on_after = int(process.stdout.readline())
         if number < 3:
             time.sleep(moments.uniform(0, 1.2))
             process.send_signal(signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
-        is_done = is_done or process.returncode == 0
         now = check(path, rows)
         assert now >= committed, "committed instances are lost"
         committed = now
     assert process.returncode == 0, errors
     assert committed == INSTANCES
-    assert not list(path.glob("*/part-0/states/c/*"))
+    if went_on_after < INSTANCES:
+        assert not list(path.glob("*/part-0/states/c/*"))
