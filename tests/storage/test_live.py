@@ -83,7 +83,7 @@ def raw_chunks(keys):
 
 def entry_of(run, part="0"):
     facts = json.loads((run / f"layer/part-{part}/states/zarr.json").read_text())
-    return run / f"layer/part-{part}/histogram" / facts["attributes"]["counted"]["entry"]
+    return run / f"layer/part-{part}/counted" / facts["attributes"]["counted"]["entry"]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -196,7 +196,7 @@ def test_what_is_stored_at_any_moment_is_right_and_can_be_resumed():
             for name, layer in open_run(killed).items():
                 check(layer, rows[name])
             assert not raw_chunks(killed._store_dict)
-            entries = {key.split("/")[3] for key in killed._store_dict if "-0/histogram/2" in key}
+            entries = {key.split("/")[3] for key in killed._store_dict if "-0/counted/2" in key}
             assert len(entries) == 2, "something was left of an earlier histogram"
     assert committed == 100
 
@@ -340,7 +340,7 @@ def test_parts_of_several_writers(tmp_path, width):
     expected = open_run(store).summary()
     store.keys.clear()
     assert open_run(store).summary().equals(expected)
-    assert not [key for key in store.keys if "/part-" in key and "/histogram/" in key]
+    assert not [key for key in store.keys if "/counted/" in key]
     other = random_rows(1000, width, seed=1)
     write(store, other, "w", part="a", first_instance=0)
     check(open_run(store)["layer"], np.concatenate([other, rows[1000:]]))
@@ -358,7 +358,7 @@ def test_a_capture_that_is_reset(tmp_path):
     check(recorder, rows)
     recorder.reset_states()
     assert recorder.state_count == 0
-    assert not list((tmp_path / "run/layer/part-0/histogram").glob("2*"))
+    assert not list((tmp_path / "run/layer/part-0/counted").glob("2*"))
     recorder.record(x[:100])
     check(recorder, rows[:100])
     recorder.close()
@@ -387,7 +387,7 @@ def test_a_layer_that_fell_back_behind_what_another_has_counted(tmp_path):
 @pytest.mark.parametrize("chunks", [0, 3, 5, 10])
 def test_a_disk_that_is_full_when_histograms_are_merged(tmp_path, chunks):
     rows = random_rows(2000, 17, distinct=400)
-    store = FailingStore(LocalStore(tmp_path / "run"), chunks, "/histogram/")
+    store = FailingStore(LocalStore(tmp_path / "run"), chunks, "/counted/")
     writer = open_writer(store, {"layer": 17})
     says = r"stopped, \d+ instances are committed: OSError.*No space left"
     with pytest.raises(OSError, match=says):  # noqa: PT012
@@ -400,7 +400,7 @@ def test_a_disk_that_is_full_when_histograms_are_merged(tmp_path, chunks):
     committed = run.instances
     assert committed
     check(run["layer"], rows[:committed])
-    folder = tmp_path / "run/layer/part-0/histogram"
+    folder = tmp_path / "run/layer/part-0/counted"
     assert len(list(folder.glob("2*"))) == min(chunks // 4, 1), "something incomplete was left"
     write(tmp_path / "run", rows[committed:], "resume")
     check(open_run(tmp_path / "run")["layer"], rows)

@@ -3,10 +3,11 @@
 ::
 
     part-0/states          attribute ``counted``: the name of the valid entry, and what it counts
-    part-0/histogram/      that entry (`HistogramEntry`)
+    part-0/counted/        that entry (`HistogramEntry`)
 
 The attribute is stored with the others of the part, in one document: which rows are committed and
-how many of them are counted is always told together.
+how many of them are counted is always told together. Unlike the cache in the ``histogram`` of a
+layer, the entry is all that is left of these rows.
 """
 
 from __future__ import annotations
@@ -107,4 +108,4 @@ class CountedRows:
 def entries_of(array: zarr.Array[Any]) -> StorePath:
     """Return where the histograms of a part are, beside its states."""
     path = array.store_path
-    return StorePath(path.store, path.path.rpartition("/")[0]) / "histogram"
+    return StorePath(path.store, path.path.rpartition("/")[0]) / "counted"

@@ -5,7 +5,7 @@
     run.zarr/                      group: attributes ``tensorstate`` and ``instances``
       conv_1_states/               group: what was captured, and how (`LayerInfo`)
         part-<writer>/states       uint8 (rows, W): ``rows``, ``uuid``, ``first_instance``
-        part-<writer>/histogram/   of a live layer: what its writer counted and dropped (`counted`)
+        part-<writer>/counted/     of a live layer: the counts of rows that were dropped (`counted`)
         histogram/                 cached counts, which may be deleted at any time (`cache`)
 
 A writer that writes the run alone writes part 0, and keeps the committed instances in the run's
