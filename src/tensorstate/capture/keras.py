@@ -11,7 +11,7 @@ from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from tensorstate.capture.backends import backend
 from tensorstate.capture.recorder import RecordedStates, StateRecorder
 from tensorstate.capture.thresholds import Threshold
-from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
+from tensorstate.storage import QUEUE_BYTES, Codec, Histogram, StoreLike
 
 __all__ = ["StateCapture", "emit"]
 
@@ -31,7 +31,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         A neuron fires where its activation is strictly greater; see `StateRecorder`.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
-    mode, codec, queue_bytes, part, first_instance
+    mode, codec, queue_bytes, part, first_instance, histogram
         As for `build_efficiency_model`.
 
     Raises
@@ -54,6 +54,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         queue_bytes: int = QUEUE_BYTES,
         part: str | int | None = None,
         first_instance: int | None = None,
+        histogram: Histogram = "stored",
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("trainable", False)
@@ -69,9 +70,10 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
             queue_bytes=queue_bytes,
             part=part,
             first_instance=first_instance,
+            histogram=histogram,
         )
         self._threshold = threshold
-        self._saved = {"channel_axis": channel_axis, "codec": codec}
+        self._saved = {"channel_axis": channel_axis, "codec": codec, "histogram": histogram}
         self._states.settle = framework.settle
         self.supports_masking = True
         self.supports_jit = framework.SUPPORTS_JIT

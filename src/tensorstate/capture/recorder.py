@@ -25,6 +25,7 @@ from tensorstate.capture.thresholds import (
 from tensorstate.storage import (
     QUEUE_BYTES,
     Codec,
+    Histogram,
     HistogramCache,
     LayerInfo,
     LayerStates,
@@ -73,7 +74,7 @@ class RecordedStates(LayerStates):
     def reset_states(self) -> None:
         """Forget every state of this layer, and go on recording from nothing."""
         self._recorder().reset_states()
-        self._counted = None
+        self._everything.forget()
 
     def __enter__(self) -> RecordedStates:
         return self
@@ -103,7 +104,7 @@ class StateRecorder(RecordedStates):
         (its neurons on the last axis), and returns one or the other for the whole run.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
-    mode, codec, queue_bytes, part, first_instance
+    mode, codec, queue_bytes, part, first_instance, histogram
         As for `build_efficiency_model`.
 
     Raises
@@ -147,9 +148,10 @@ class StateRecorder(RecordedStates):
         queue_bytes: int = QUEUE_BYTES,
         part: str | int | None = None,
         first_instance: int | None = None,
+        histogram: Histogram = "stored",
     ) -> None:
         options = CaptureOptions(
-            mode, threshold, channel_axis, codec, queue_bytes, part, first_instance
+            mode, threshold, channel_axis, codec, queue_bytes, part, first_instance, histogram
         )
         check_layer_name(name)
         self._set_up(name, options, shared_run(disk_path, options))
@@ -269,6 +271,7 @@ class StateRecorder(RecordedStates):
                 self._options.channel_axis,
                 self._source_layer,
                 self._writer.layer_count if self._index is None else self._index,
+                self._options.histogram,
             )
             if callable(self._options.threshold):
                 agreed = self._writer.agreed_info(self.name, info)
@@ -346,7 +349,7 @@ class StateRecorder(RecordedStates):
             if self._info is not None:
                 self._writer.reset(self.name)
             self._rows = 0
-            self._counted = None
+            self._everything.forget()
             self._warned = False
 
     def _recorder(self) -> StateRecorder:

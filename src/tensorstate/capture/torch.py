@@ -13,7 +13,7 @@ from torch.utils.module_tracker import ModuleTracker
 from tensorstate.capture.recorder import RecordedStates, StateRecorder
 from tensorstate.capture.thresholds import Threshold
 from tensorstate.capture.torch_packing import TensorBatch
-from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
+from tensorstate.storage import QUEUE_BYTES, Codec, Histogram, StoreLike
 
 __all__ = [
     "Hook",
@@ -66,7 +66,7 @@ class StateCaptureHook(Hook, RecordedStates):
         Axis of the activations that holds the neurons; axis 0 holds the instances. Convolutions
         have their channels on axis 1; transformers, recurrent layers and linear layers on
         sequences have their features on axis -1.
-    mode, codec, queue_bytes, part, first_instance
+    mode, codec, queue_bytes, part, first_instance, histogram
         As for `build_efficiency_model`.
 
     Raises
@@ -111,6 +111,7 @@ class StateCaptureHook(Hook, RecordedStates):
         queue_bytes: int = QUEUE_BYTES,
         part: str | int | None = None,
         first_instance: int | None = None,
+        histogram: Histogram = "stored",
     ) -> None:
         self.name = name
         self._handles: list[Any] = []
@@ -124,6 +125,7 @@ class StateCaptureHook(Hook, RecordedStates):
             queue_bytes=queue_bytes,
             part=part,
             first_instance=first_instance,
+            histogram=histogram,
         )
 
     @property

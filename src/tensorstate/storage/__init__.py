@@ -1,7 +1,13 @@
 """Runs on Zarr: written by one background thread, reopened without any framework."""
 
 from tensorstate.storage.cache import HistogramCache
-from tensorstate.storage.format import Codec, LayerInfo, check_layer_name
+from tensorstate.storage.format import (
+    Codec,
+    Histogram,
+    LayerInfo,
+    check_histogram,
+    check_layer_name,
+)
 from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.opening import WriterPart, writer_part
 from tensorstate.storage.part import DamagedChunkError, PartReader
@@ -13,6 +19,7 @@ __all__ = [
     "QUEUE_BYTES",
     "Codec",
     "DamagedChunkError",
+    "Histogram",
     "HistogramCache",
     "LayerInfo",
     "LayerStates",
@@ -21,6 +28,7 @@ __all__ = [
     "StateRun",
     "StoreLike",
     "WriterPart",
+    "check_histogram",
     "check_layer_name",
     "check_write_options",
     "open_run",

@@ -30,7 +30,12 @@ from zarr.storage import LocalStore
 
 from tensorstate.storage.format import CODECS
 
-__all__ = ["LocalChunks"]
+__all__ = ["DamagedChunkError", "LocalChunks"]
+
+
+class DamagedChunkError(OSError):
+    """What stands for committed rows is missing or does not pass its checksum."""
+
 
 _HEADER = struct.Struct("<4B3I")
 """Versions of blosc and codec, flags, bytes of an element; bytes of the content, of a block, and

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import OpenedRun, WriterPart
 from tensorstate.storage.part import PartWriter
 
@@ -24,12 +25,19 @@ class WrittenLayer:
     info: LayerInfo
     part: PartWriter
     where: str
+    counter: LiveCounter | None = None  # None where states are stored
     unwritten: int = 0  # bytes that wait in the queue
 
     @property
     def instances(self) -> int:
         """Instances of which every row is committed."""
         return self.part.committed // self.info.positions
+
+    def reset(self) -> None:
+        """Drop every row."""
+        self.part.reset()
+        if self.counter is not None:
+            self.counter.clean()
 
 
 @dataclass
@@ -117,7 +125,7 @@ class WriteQueue:
         """Commit every row that was appended; runs on the thread."""
         for layer in self.layers.values():
             layer.part.flush()
-        self._commit_instances()
+        self._commit()
 
     def close_soon(self) -> None:
         """Let the thread commit everything and end, without waiting for it."""
@@ -189,6 +197,8 @@ class WriteQueue:
         """Write one piece of rows, or run an action; None is the end."""
         if item is None:
             self.flush()
+            for counter, committed in self._live():
+                counter.count(committed)
         elif isinstance(item, _Action):
             item.run()
         else:
@@ -196,7 +206,20 @@ class WriteQueue:
             self.layers[name].part.append(rows)
             # The first pass through a network makes its layers known one by one.
             if len(self.layers) >= self.expected_layers:
-                self._commit_instances()
+                self._commit()
+
+    def _commit(self) -> None:
+        """Commit what all layers have of the same instances, and count what waits for it."""
+        self._commit_instances()
+        for counter, committed in self._live():
+            counter.count_if_due(committed)
+
+    def _live(self) -> Iterator[tuple[LiveCounter, int]]:
+        """Yield what counts while states are captured, and how many rows it may count."""
+        for layer in self.layers.values():
+            if layer.counter is not None:
+                # Not those of instances that a resumed run would drop.
+                yield layer.counter, self._instances * layer.info.positions
 
     def _commit_instances(self) -> None:
         """Raise the committed prefix, of the run or the part, to what every layer has committed."""

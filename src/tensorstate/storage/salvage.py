@@ -46,6 +46,12 @@ def write_whole(
         raise FileExistsError(
             f"{describe_store(store)} holds something already: salvage to a new store"
         )
+    live = [name for name, layer in found.layers.items() if layer.info.histogram == "live"]
+    if live:
+        raise ValueError(
+            f"run {found.where} was captured with histogram='live', which keeps no states of "
+            f"single instances: nothing of layer {live[0]} can be written to a new run"
+        )
     if not whole:
         raise ValueError(f"run {found.where} has no instance that is whole in every layer")
     alone = len(whole) == 1 and whole[0][1].start == 0

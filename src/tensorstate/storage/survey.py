@@ -88,7 +88,10 @@ class RunSurvey:
         if not self.shared:
             return [reader for _, reader in parts]
         return [
-            reader.first(len(self.committed[name]) * stored.info.positions)
+            # What was counted cannot be taken apart again.
+            reader.first(
+                max(len(self.committed[name]) * stored.info.positions, reader.counted.rows)
+            )
             for name, reader in parts
         ]
 

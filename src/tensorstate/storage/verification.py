@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
-from itertools import pairwise
 
 import dask
 import numpy as np
@@ -72,11 +71,14 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
     for layer, stored in found.layers.items():
         for part, reader in stored.parts.items():
             here = here or reader.in_memory
+            what = (layer, part, reader, stored.info)
+            if reader.counted.rows:
+                graph[name, len(graph)] = (_damaged_counts, *what)
             rows = reader.chunks[0]
-            step = max(_TASK_BYTES // (rows * reader.shape[1]), 1) * rows
-            for start in range(0, len(reader), step):
-                task = (layer, part, reader, stored.info, start, min(start + step, len(reader)))
-                graph[name, len(graph)] = (_damaged_chunks, *task)
+            chunks = range(reader.counted.rows // rows, -(-len(reader) // rows))
+            step = max(_TASK_BYTES // (rows * reader.shape[1]), 1)
+            for start in range(0, len(chunks), step):
+                graph[name, len(graph)] = (_damaged_chunks, *what, chunks[start : start + step])
     # Rows that only this process has are not to be looked for by another one.
     with dask.config.set({"scheduler": "threads"} if here else {}):
         for chunks in compute(graph, [*graph], find_scheduler(), progress) if graph else []:
@@ -122,19 +124,35 @@ def _missing_instances(found: RunSurvey) -> Iterator[Damage]:
 
 
 def _damaged_chunks(
-    layer: str, part: str, reader: PartReader, info: LayerInfo, start: int, stop: int
+    layer: str, part: str, reader: PartReader, info: LayerInfo, chunks: range
 ) -> list[Damage]:
-    """Read rows of a part, chunk by chunk, and return what is damaged."""
+    """Read chunks of a part, and return what is damaged."""
     damage = []
     rows = reader.chunks[0]
-    edges = [*range(start, stop, rows), stop]
-    for begin, end in pairwise(edges):
-        problem = _problem(reader, info, begin, end)
+    for chunk in chunks:
+        begin = max(chunk * rows, reader.counted.rows)
+        end = min((chunk + 1) * rows, len(reader))
+        problem = _problem(reader, info, begin, end) if begin < end else ""
         if problem:
-            instances = (begin // info.positions, (end - 1) // info.positions)
-            first, last = (reader.first_instance + number for number in instances)
-            damage.append(Damage(layer, part, begin // rows, first, last, problem))
+            instances = _instances(reader, info, begin, end)
+            damage.append(Damage(layer, part, chunk, *instances, problem))
     return damage
+
+
+def _damaged_counts(layer: str, part: str, reader: PartReader, info: LayerInfo) -> list[Damage]:
+    """Read what took the place of rows that were counted, and return whether it is damaged."""
+    try:
+        reader.counted.verify()
+    except DamagedChunkError as error:
+        instances = _instances(reader, info, 0, reader.counted.rows)
+        return [Damage(layer, part, None, *instances, str(error))]
+    return []
+
+
+def _instances(reader: PartReader, info: LayerInfo, begin: int, end: int) -> tuple[int, int]:
+    """Return the first and the last instance that rows of a part belong to."""
+    first, last = begin // info.positions, (end - 1) // info.positions
+    return reader.first_instance + first, reader.first_instance + last
 
 
 def _problem(reader: PartReader, info: LayerInfo, begin: int, end: int) -> str:
