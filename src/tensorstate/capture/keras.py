@@ -9,7 +9,8 @@ import numpy as np
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from tensorstate.capture.backends import backend
-from tensorstate.capture.recorder import RecordedStates, StateRecorder
+from tensorstate.capture.recorded import RecordedStates
+from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
 from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
 

@@ -43,6 +43,8 @@ class CaptureOptions:
         number from the environment variable RANK. None if this process writes the run alone.
     first_instance : int or None
         Needed with a part: the number, in the whole run, of the first instance of the part.
+    variable_positions : bool
+        Whether instances may differ in their number of positions.
     """
 
     mode: str = "x"
@@ -52,6 +54,7 @@ class CaptureOptions:
     queue_bytes: int = QUEUE_BYTES
     part: str | int | None = None
     first_instance: int | None = None
+    variable_positions: bool = False
 
     def __post_init__(self) -> None:
         check_write_options(self.mode, self.queue_bytes, self.codec)

@@ -10,7 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.module_tracker import ModuleTracker
 
-from tensorstate.capture.recorder import RecordedStates, StateRecorder
+from tensorstate.capture.recorded import RecordedStates
+from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
 from tensorstate.capture.torch_packing import TensorBatch
 from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike

@@ -1,0 +1,39 @@
+"""What the arrays of a part have in common, its states and its offsets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zarr
+from zarr.core.sync import sync
+
+__all__ = ["DamagedChunkError", "endless", "is_stored", "with_rows"]
+
+# More rows than any part will have.
+_ENDLESS = 1 << 48
+
+
+class DamagedChunkError(OSError):
+    """A chunk under what is committed is missing or does not pass its checksum."""
+
+
+def with_rows(array: zarr.Array[Any], rows: int) -> zarr.Array[Any]:
+    """Return the array as if it had so many rows; its stored metadata stay as they are."""
+    inner = array.async_array
+    return zarr.Array(
+        zarr.AsyncArray(
+            metadata=inner.metadata.update_shape((rows, *array.shape[1:])),
+            store_path=inner.store_path,
+            config=inner.config,
+        )
+    )
+
+
+def endless(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return the array without an end: a chunk can be stored before the shape covers it."""
+    return with_rows(array, _ENDLESS)
+
+
+def is_stored(array: zarr.Array[Any], key: str) -> bool:
+    """Whether a chunk is in the store: Zarr reads a missing one as zeros, without a word."""
+    return bool(sync((array.store_path / key).exists()))
