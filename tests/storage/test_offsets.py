@@ -5,7 +5,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from tensorstate.storage import DamagedChunkError, LayerInfo, RunWriter, open_run
 from tensorstate.storage import format as store_format
@@ -60,7 +60,7 @@ lengths_of_pieces = st.lists(
 )
 
 
-@reproducible
+@settings(reproducible, max_examples=25)
 @given(lengths_of_pieces, st.integers(1, 9), st.integers(1, 5), st.data())
 def test_pieces_in_instances_out(pieces, chunk_rows, offsets_of_chunk, data):
     array = part_of(MemoryStore(), chunk_rows, offsets_of_chunk)
@@ -93,7 +93,7 @@ def test_pieces_in_instances_out(pieces, chunk_rows, offsets_of_chunk, data):
     assert len(reader.first(some, None).extents(None)) == min(some, taken)
 
 
-@reproducible
+@settings(reproducible, max_examples=30)
 @given(st.lists(st.integers(0, 60)), st.integers(1, 40), seeds)
 def test_bounds_of_some_instances(lengths, offsets_of_chunk, seed):
     writer = PartWriter(part_of(MemoryStore(), 50, offsets_of_chunk), "here", None)
@@ -188,7 +188,8 @@ def test_damaged_offsets_are_named(tmp_path, how, chunk):
     says = f"run R, layer L, part 0, chunk {chunk} of the offsets .*{how}.* lost"
     with pytest.raises(DamagedChunkError, match=says):
         extents.bounds(np.arange(8))
-    assert extents.bounds(np.array([1 + 4 * (1 - chunk)]))[1].tolist() == [2 + 4 * (1 - chunk)]
+    whole = 5 - 4 * chunk  # an instance of the other chunk, and not its first
+    assert extents.bounds(np.array([whole]))[1].tolist() == [whole + 1]
 
 
 @pytest.mark.parametrize(
@@ -211,9 +212,8 @@ def test_offsets_that_are_gone_or_too_few(tmp_path):
     writer.flush()
     offsets = zarr.open_array(tmp_path / "run/layer/part-0/offsets", mode="r+")
     offsets.resize((2,))
-    with pytest.raises(ValueError, match="shape .2,., not int64 of 3 instances"):
+    with pytest.raises(ValueError, match=r"shape \(2,\), not int64 of 3 instances"):
         PartReader(writer.array, "here").extents(None).rows_of_first(1)
-    LocalStore(tmp_path / "run")
     (tmp_path / "run/layer/part-0/offsets/zarr.json").unlink()
     with pytest.raises(ValueError, match="here has no array 'offsets'"):
         PartReader(writer.array, "here").extents(None).rows_of_first(1)
@@ -260,7 +260,7 @@ def by_hand(instances, places):
     return {state: (times, int(row_numbers[first])) for state, (times, first) in found.items()}
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(reproducible, max_examples=25)
 @given(st.data())
 def test_any_instances_and_labels(data):
     run, numbers, instances = data.draw(runs())
@@ -269,12 +269,12 @@ def test_any_instances_and_labels(data):
     assert (layer.positions, layer.state_count) == (None, len(rows))
     np.testing.assert_array_equal(layer.raw_states[:], rows)
     assert as_dict(layer.histogram(), rows) == count_by_hand(rows)
-    chosen = data.draw(st.lists(st.sampled_from(range(len(numbers))), max_size=30))
+    chosen = data.draw(st.lists(st.integers(0, len(numbers) - 1), max_size=30))
     index = [numbers[place] for place in chosen]
     assert as_dict(layer.histogram(index), rows) == by_hand(instances, chosen)
     assert layer.counts(index).sum() == sum(len(instances[place]) for place in chosen)
-    labels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(numbers))), int)
-    labels = labels[: len(numbers)]
+    each = {"min_size": len(numbers), "max_size": len(numbers)}
+    labels = np.array(data.draw(st.lists(st.integers(0, 3), **each)))
     by = np.zeros(numbers[-1] + 1, int)
     by[numbers] = labels
     one_by_one = data.draw(st.booleans())

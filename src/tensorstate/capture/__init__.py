@@ -34,6 +34,7 @@ def build_efficiency_model(
     queue_bytes: int = QUEUE_BYTES,
     part: str | int | None = None,
     first_instance: int | None = None,
+    variable_positions: bool = False,
 ) -> Any:
     """Return a model that records the states of its layers whenever data passes through it.
 
@@ -83,6 +84,15 @@ def build_efficiency_model(
     first_instance : int, optional
         Needed with `part`: the number that the first instance of the part has among those of all
         parts. A reader sees the instances of all parts in one layer, by these numbers.
+    variable_positions : bool, default False
+        Whether instances may differ in their number of positions, as sequences of different
+        lengths and images of different sizes do. Without it, all have to have the same shape, and
+        padding is recorded like all else. With it, batches may differ in shape, and within a batch
+        only what belongs to an instance is recorded: of Keras, the positions where the mask is
+        true that a layer hands on with its output (or, "before", gets with its input), as
+        ``Embedding(mask_zero=True)`` and ``Masking`` make one; where there is no mask, also behind
+        a layer that drops it, all positions. Of PyTorch, packed sequences in the order that the
+        instances had before they were packed; of a plain tensor all positions.
 
     Returns
     -------
@@ -127,6 +137,7 @@ def build_efficiency_model(
         queue_bytes,
         part,
         first_instance,
+        variable_positions,
     )
     if _is_keras_model(model):
         from tensorstate.capture import keras_model

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import zarr
+from zarr.core.array_spec import ArrayConfig
 from zarr.core.sync import sync
 
 __all__ = ["DamagedChunkError", "endless", "is_stored", "with_rows"]
@@ -17,21 +19,25 @@ class DamagedChunkError(OSError):
     """A chunk under what is committed is missing or does not pass its checksum."""
 
 
-def with_rows(array: zarr.Array[Any], rows: int) -> zarr.Array[Any]:
+def with_rows(
+    array: zarr.Array[Any], rows: int, config: ArrayConfig | None = None
+) -> zarr.Array[Any]:
     """Return the array as if it had so many rows; its stored metadata stay as they are."""
     inner = array.async_array
     return zarr.Array(
         zarr.AsyncArray(
             metadata=inner.metadata.update_shape((rows, *array.shape[1:])),
             store_path=inner.store_path,
-            config=inner.config,
+            config=config or inner.config,
         )
     )
 
 
 def endless(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """Return the array without an end: a chunk can be stored before the shape covers it."""
-    return with_rows(array, _ENDLESS)
+    """Return the array to store chunks in: before the shape covers them, and also of zeros only."""
+    # Zarr forgets that of an array that is opened again, and leaves chunks of zeros out.
+    config = replace(array.async_array.config, write_empty_chunks=True)
+    return with_rows(array, _ENDLESS, config)
 
 
 def is_stored(array: zarr.Array[Any], key: str) -> bool:

@@ -152,8 +152,10 @@ class StoredOffsets:
         while done < len(instances):
             chunk = int(instances[done]) // length
             end = int(np.searchsorted(instances, (chunk + 1) * length))
-            # The chunk before was most likely the last one that was read.
-            before = before if chunk == last else self.rows_of_first(chunk * length)
+            if chunk != last:
+                # Where the first of them begins is told by the chunk before, which was not read.
+                first_of_chunk = int(instances[done]) == chunk * length
+                before = self.rows_of_first(chunk * length) if first_of_chunk else 0
             edges = np.append(before, self._read(array, chunk))
             places = instances[done:end] - chunk * length
             starts[done:end], stops[done:end] = edges[places], edges[places + 1]
