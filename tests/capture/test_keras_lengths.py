@@ -43,71 +43,52 @@ def sentences():
     return [first.astype("int32"), second.astype("int32")]
 
 
-@pytest.fixture(scope="module")
-def text():
-    """A model of sentences, and what its layers put out for each batch, layer by layer."""
+def test_only_words_are_recorded(tmp_path):
     keras.utils.set_random_seed(3)
     words = layers.Input((None,), dtype="int32")
-    outputs = [layers.Embedding(3, 10, mask_zero=True, name="embedding")(words)]
-    outputs.append(layers.LSTM(12, return_sequences=True, name="lstm")(outputs[-1]))
-    outputs.append(layers.Dense(20, activation="tanh", name="dense")(outputs[-1]))
-    attend = layers.MultiHeadAttention(2, 4, name="attention")
-    outputs.append(attend(outputs[-1], outputs[-1]))
-    outputs.append(layers.LSTM(6, name="last")(outputs[-1]))
-    model = keras.Model(words, layers.Dense(2, name="head")(outputs[-1]))
-    spy = keras.Model(words, outputs)
-    spied = [[ops.convert_to_numpy(o) for o in spy(batch)] for batch in sentences()]
-    return model, [list(of_layer) for of_layer in zip(*spied, strict=True)]
-
-
-LAYERS = ["embedding", "lstm", "dense", "attention", "last"]
-
-
-@pytest.mark.parametrize("way", ["predict_on_batch", "__call__"])
-def test_only_words_are_recorded(text, way, tmp_path):
-    model, activations = text
-    captured = ts.build_efficiency_model(model, LAYERS, storage_path=tmp_path / "run", **VARIABLE)
-    for batch in sentences():
-        expected = ops.convert_to_numpy(getattr(model, way)(batch))
-        found = ops.convert_to_numpy(getattr(captured, way)(batch))
-        np.testing.assert_array_equal(found, expected)
+    embedding = layers.Embedding(3, 10, mask_zero=True, name="embedding")(words)
+    rnn = layers.SimpleRNN(12, return_sequences=True, name="rnn")(embedding)
+    attention = layers.MultiHeadAttention(2, 4, name="attention")(rnn, rnn)
+    last = layers.SimpleRNN(6, name="last")(attention)
+    model = keras.Model(words, last)
+    spy = keras.Model(words, [embedding, rnn, attention, last])
+    spied = [spy.predict_on_batch(batch) for batch in sentences()]
+    embedding, rnn, attention, last = ([*of_layer] for of_layer in zip(*spied, strict=True))
+    path = tmp_path / "run"
+    names = ["rnn", "attention", "last"]
+    captured = ts.build_efficiency_model(model, names, (), "both", path, **VARIABLE)
+    for batch, expected in zip(sentences(), last, strict=True):
+        np.testing.assert_array_equal(captured.predict_on_batch(batch), expected)
     ts.remove_state_layers(captured)
-    run = open_run(tmp_path / "run")
-    words = [batch != 0 for batch in sentences()]
-    for name, of_layer in zip(LAYERS[:-1], activations, strict=False):
-        check(run[f"{name}_states"], of_layer, words)
+    run = open_run(path)
+    where = [batch != 0 for batch in sentences()]
+    check(run["rnn_pre_states"], embedding, where)
+    check(run["rnn_states"], rnn, where)
+    check(run["attention_pre_states"], rnn, where)
+    check(run["attention_states"], attention, where)
+    check(run["last_pre_states"], attention, where)
     # A state of the whole sentence, whatever there is of it.
-    check(run["last_states"], activations[-1], [np.ones(len(b), bool) for b in sentences()])
+    check(run["last_states"], last, [everywhere(x) for x in last])
     assert run.instances == 13
 
 
-def test_inputs_with_the_masks_that_they_carry(text):
-    model, (embedding, _, dense, *_) = text
-    captured = ts.build_efficiency_model(model, ["lstm", "attention"], method="before", **VARIABLE)
-    for batch in sentences():
-        captured.predict(batch, verbose=0)
-    words = [batch != 0 for batch in sentences()]
-    check(captured.efficiency_layers[0], embedding, words)
-    check(captured.efficiency_layers[1], dense, words)
-
-
-def test_padding_is_recorded_where_all_have_the_same_length(text):
-    model, (_, lstm, *_) = text
-    captured = ts.build_efficiency_model(model, "lstm")
-    captured.predict(sentences()[0], verbose=0)
+def test_where_all_have_the_same_length_padding_is_recorded():
+    words = layers.Input((None,), dtype="int32")
+    model = keras.Model(words, layers.Embedding(3, 10, mask_zero=True, name="embedding")(words))
+    first, second = sentences()
+    captured = ts.build_efficiency_model(model, "embedding")
+    activations = captured.predict(first, verbose=0)
     (capture,) = captured.efficiency_layers
     assert (capture.positions, capture.instance_count) == (9, 6)
-    np.testing.assert_array_equal(capture.raw_states[:], packed(lstm[0]).reshape(54, -1))
-
-
-def test_batches_of_another_length_are_refused_with_what_to_do(text):
-    model, _ = text
-    captured = ts.build_efficiency_model(model, "lstm")
-    captured.predict(sentences()[0], verbose=0)
+    np.testing.assert_array_equal(capture.raw_states[:], packed(activations).reshape(54, -1))
     with pytest.raises(Exception, match=r"5 positions, .* with variable_positions=True they may"):
-        captured.predict(sentences()[1], verbose=0)
+        captured.predict(second, verbose=0)
+    words_alone = ts.build_efficiency_model(model, "embedding", **VARIABLE)
+    words_alone.predict(first, verbose=0)
+    check(words_alone.efficiency_layers[0], [activations], [first != 0])
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'conv'")
 def test_a_layer_that_drops_the_mask_is_recorded_as_a_whole():
     words = layers.Input((None,), dtype="int32")
     x = layers.Embedding(3, 10, mask_zero=True)(words)
@@ -169,18 +150,18 @@ class TakesMasks(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.lstm = layers.LSTM(5, return_sequences=True)
+        self.rnn = layers.SimpleRNN(5, return_sequences=True)
         self.probe = ts.StateCapture("probe", **VARIABLE)
 
     def call(self, inputs):
         mask = ops.any(inputs != 0, axis=-1)
-        return self.probe(self.lstm(inputs, mask=mask), mask=mask)
+        return self.probe(self.rnn(inputs, mask=mask), mask=mask)
 
 
 def test_a_mask_that_a_layer_is_called_with():
     model = TakesMasks()
     outputs = model.predict(walks(), verbose=0)
-    captured = ts.build_efficiency_model(model, "LSTM", **VARIABLE)
+    captured = ts.build_efficiency_model(model, "SimpleRNN", **VARIABLE)
     model.probe.reset_states()
     captured.predict(walks(), verbose=0)
     for capture in (captured.efficiency_layers[0], model.probe):
@@ -208,13 +189,16 @@ def test_a_mask_that_does_not_fit():
 
 def test_training_and_the_callback():
     steps = layers.Input((None, 4))
-    x = layers.LSTM(5, return_sequences=True, name="lstm")(layers.Masking()(steps))
+    x = layers.Dense(5, name="dense")(layers.Masking()(steps))
     model = keras.Model(steps, layers.GlobalAveragePooling1D()(x))
     model.compile("sgd", "mse")
-    captured = ts.build_efficiency_model(model, "lstm", **VARIABLE)
-    captured.fit(walks(), np.zeros((6, 5)), epochs=2, batch_size=4, verbose=0, shuffle=False)
-    assert captured.efficiency_layers[0].state_count == 2 * (walks() != 0).any(-1).sum()
+    captured = ts.build_efficiency_model(model, "dense", **VARIABLE)
+    captured.fit(walks(), np.zeros((6, 5)), batch_size=4, verbose=0, shuffle=False)
+    assert captured.efficiency_layers[0].state_count == (walks() != 0).any(-1).sum()
     ts.remove_state_layers(captured)
-    callback = ts.EfficiencyCallback(walks(), "lstm", **VARIABLE)
+    callback = ts.EfficiencyCallback(walks(), "dense", **VARIABLE)
     history = model.fit(walks(), np.zeros((6, 5)), verbose=0, callbacks=[callback])
-    assert history.history["efficiency/lstm"][0] > 0
+    captured = ts.build_efficiency_model(model, "dense", **VARIABLE)
+    captured.predict(walks(), verbose=0)
+    efficiency = captured.efficiency_layers[0].efficiency()
+    assert history.history["efficiency/dense"] == [pytest.approx(efficiency)]
