@@ -97,6 +97,6 @@ def rows_where(
             f"positions of a batch of shape {batch.shape}, neurons last: exclude the layer, or "
             "record without variable_positions"
         )
-    lengths = where.reshape(len(where), -1).sum(1, dtype=np.int64)
+    lengths = where.sum(tuple(range(1, where.ndim)), dtype=np.int64)
     lengths *= math.prod(batch.shape[where.ndim : -1])
     return batch[where].reshape(-1, batch.shape[-1]), lengths
