@@ -35,6 +35,7 @@ def build_efficiency_model(
     part: str | int | None = None,
     first_instance: int | None = None,
     histogram: Histogram = "stored",
+    variable_positions: bool = False,
 ) -> Any:
     """Return a model that records the states of its layers whenever data passes through it.
 
@@ -90,6 +91,15 @@ def build_efficiency_model(
         needs to know which instance showed a state is refused, and so are the distinct states of
         more than 128 neurons. A run goes on, and all parts of it are written, in the same way. See
         the notes on what is taken in the meantime.
+    variable_positions : bool, default False
+        Whether instances may differ in their number of positions, as sequences of different
+        lengths and images of different sizes do. Without it, all have to have the same shape, and
+        padding is recorded like all else. With it, batches may differ in shape, and within a batch
+        only what belongs to an instance is recorded: of Keras, the positions where the mask is
+        true that a layer hands on with its output (or, "before", gets with its input), as
+        ``Embedding(mask_zero=True)`` and ``Masking`` make one; where there is no mask, also behind
+        a layer that drops it, all positions. Of PyTorch, packed sequences in the order that the
+        instances had before they were packed; of a plain tensor all positions.
 
     Returns
     -------
@@ -142,6 +152,7 @@ def build_efficiency_model(
         part,
         first_instance,
         histogram,
+        variable_positions,
     )
     if _is_keras_model(model):
         from tensorstate.capture import keras_model

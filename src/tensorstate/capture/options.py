@@ -47,6 +47,8 @@ class CaptureOptions:
         Needed with a part: the number, in the whole run, of the first instance of the part.
     histogram : {"stored", "live"}
         Whether states are stored, or counted while they are captured and dropped.
+    variable_positions : bool
+        Whether instances may differ in their number of positions.
     """
 
     mode: str = "x"
@@ -57,6 +59,7 @@ class CaptureOptions:
     part: str | int | None = None
     first_instance: int | None = None
     histogram: Histogram = "stored"
+    variable_positions: bool = False
 
     def __post_init__(self) -> None:
         check_write_options(self.mode, self.queue_bytes, self.codec)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.bits import StatePacker, check_activations, packed_width
 from tensorstate.capture.batches import Batch, HostBatch
+from tensorstate.capture.lengths import mask_of_lengths, rows_where
 from tensorstate.capture.options import CaptureOptions, shared_run
+from tensorstate.capture.recorded import RecordedStates
 from tensorstate.capture.thresholds import (
     KnownThreshold,
     Threshold,
@@ -28,64 +29,14 @@ from tensorstate.storage import (
     Histogram,
     HistogramCache,
     LayerInfo,
-    LayerStates,
     PartReader,
     RunWriter,
     StoreLike,
     check_layer_name,
+    divide,
 )
 
-__all__ = ["RecordedStates", "StateRecorder"]
-
-
-class RecordedStates(LayerStates):
-    """The interface of everything that records: `LayerStates`, and control of the recording.
-
-    A capture may be used as a context manager, which closes it at the end.
-    """
-
-    capture_on: bool
-
-    def _recorder(self) -> StateRecorder:
-        raise NotImplementedError
-
-    def _layer_info(self) -> LayerInfo | None:
-        return self._recorder()._layer_info()
-
-    def _parts(self) -> Sequence[PartReader]:
-        return self._recorder()._parts()
-
-    def _cache(self) -> HistogramCache | None:
-        return self._recorder()._cache()
-
-    @property
-    def state_count(self) -> int:
-        """States recorded so far, repeats included."""
-        return self._recorder().state_count
-
-    def flush(self) -> None:
-        """Return when everything recorded so far is written and committed."""
-        self._recorder().flush()
-
-    def close(self) -> None:
-        """Commit everything and end the recording of the whole run; reading goes on working."""
-        self._recorder().close()
-
-    def reset_states(self) -> None:
-        """Forget every state of this layer, and go on recording from nothing."""
-        self._recorder().reset_states()
-        self._everything.forget()
-
-    def __enter__(self) -> RecordedStates:
-        return self
-
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+__all__ = ["StateRecorder"]
 
 
 class StateRecorder(RecordedStates):
@@ -106,6 +57,9 @@ class StateRecorder(RecordedStates):
         Axis of the activations that holds the neurons; axis 0 holds the instances.
     mode, codec, queue_bytes, part, first_instance, histogram
         As for `build_efficiency_model`.
+    variable_positions : bool, default False
+        Whether instances may differ in their number of positions, as sequences of different
+        lengths and images of different sizes do.
 
     Raises
     ------
@@ -134,6 +88,13 @@ class StateRecorder(RecordedStates):
     >>> halves.record(np.array([[1.0, 10.0], [2.0, 30.0], [3.0, 20.0]]))
     >>> halves.threshold
     (2.0, 20.0)
+
+    Of two sequences that are padded to the same length, only what belongs to them:
+
+    >>> lstm = StateRecorder("lstm", variable_positions=True)
+    >>> lstm.record(np.ones((2, 5, 20)), lengths=[5, 3])
+    >>> lstm.instance_count, lstm.state_count, lstm.histogram([1]).total
+    (2, 8, 3)
     """
 
     def __init__(
@@ -149,9 +110,18 @@ class StateRecorder(RecordedStates):
         part: str | int | None = None,
         first_instance: int | None = None,
         histogram: Histogram = "stored",
+        variable_positions: bool = False,
     ) -> None:
         options = CaptureOptions(
-            mode, threshold, channel_axis, codec, queue_bytes, part, first_instance, histogram
+            mode,
+            threshold,
+            channel_axis,
+            codec,
+            queue_bytes,
+            part,
+            first_instance,
+            histogram,
+            variable_positions,
         )
         check_layer_name(name)
         self._set_up(name, options, shared_run(disk_path, options))
@@ -184,7 +154,7 @@ class StateRecorder(RecordedStates):
         self._index: int | None = None
         self._info: LayerInfo | None = None
         self._packer: StatePacker | None = None
-        self._rows = 0
+        self._rows = self._instances = 0
         self._warned = False
         self._lock = threading.Lock()
 
@@ -198,11 +168,16 @@ class StateRecorder(RecordedStates):
         self.settle()
         self._capture_on = value
 
+    @property
+    def variable_positions(self) -> bool:
+        """Whether instances may differ in their number of positions."""
+        return self._options.variable_positions
+
     def set_index(self, index: int) -> None:
         """Set the place among the captures of the run; it is stored with the first batch."""
         self._index = index
 
-    def record(self, array: Any) -> None:
+    def record(self, array: Any, lengths: ArrayLike | None = None) -> None:
         """Record the states of a batch.
 
         Parameters
@@ -210,35 +185,76 @@ class StateRecorder(RecordedStates):
         array : array_like, shape (instances, ..., neurons, ...)
             Activations of a batch: anything with ``__array__`` or DLPack. Axis 0 holds the
             instances, `channel_axis` the neurons, and all others together are the positions.
+        lengths : array_like of int, shape (instances,), optional
+            With `variable_positions`: how many entries of the first axis of positions belong to
+            each instance, none at all included; what is behind them is not recorded.
 
         Raises
         ------
         TypeError
-            If it is not an array of real numbers.
+            If it is not an array of real numbers, or lengths are not whole numbers.
         ValueError
-            If it has another number of neurons or positions than the batches before, or the run
-            is closed.
+            If it has another number of neurons than the batches before, or of positions, which
+            may only differ with `variable_positions`; if lengths do not fit it; or the run is
+            closed.
         OSError
             If the background thread could not write; the cause is named.
         """
         if not self.capture_on:
             return
-        array = _as_array(array)
-        axis = self.channel_axis_of(array.shape)
-        if axis != array.ndim - 1:
-            array = np.moveaxis(array, axis, -1)
-        check_activations(array)
-        self.record_batch(HostBatch(array))
+        batch = self._neurons_last(array)
+        if lengths is None:
+            self.record_batch(HostBatch(batch))
+            return
+        if not self.variable_positions:
+            raise ValueError(
+                f"capture {self.name!r} got lengths, but records the same number of positions of "
+                "every instance: make it with variable_positions=True"
+            )
+        rows, counts = rows_where(
+            batch, mask_of_lengths(lengths, batch.shape, self.name), self.name
+        )
+        self.record_batch(HostBatch(rows), counts)
 
-    def record_batch(self, batch: Batch) -> None:
-        """Record the states of a batch, wherever it is; see `record`."""
+    def record_where(self, array: Any, mask: Any) -> None:
+        """Record the states of a batch at the positions where a mask is true.
+
+        Parameters
+        ----------
+        array : array_like, shape (instances, ..., neurons, ...)
+            As for `record`.
+        mask : array_like of bool, shape (instances, ...), or None
+            See `rows_where`; None stands for all positions.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As for `record`.
+        """
+        if mask is None or not self.capture_on:
+            self.record(array)
+            return
+        rows, counts = rows_where(self._neurons_last(array), mask, self.name)
+        self.record_batch(HostBatch(rows), counts)
+
+    def record_batch(self, batch: Batch, lengths: NDArray[np.int64] | None = None) -> None:
+        """Record the states of a batch, wherever it is; see `record`.
+
+        With lengths (instances,), the batch is (rows, neurons): so many rows of each instance.
+        """
         # A replica may get none of the last batch: of no instances, TensorFlow's convolutions do
         # not even get the shape right.
-        if not self.capture_on or batch.shape[0] == 0:
+        if not self.capture_on or not (batch.shape[0] if lengths is None else len(lengths)):
             return
         with self._lock:
             self._check_shape(batch)
-            self._put_pieces(batch)
+            self._put_pieces(batch, lengths)
+
+    def _neurons_last(self, array: Any) -> NDArray[Any]:
+        array = _as_array(array)
+        batch: NDArray[Any] = np.moveaxis(array, self.channel_axis_of(array.shape), -1)
+        check_activations(batch)
+        return batch
 
     def channel_axis_of(self, shape: tuple[int, ...]) -> int:
         """Return the axis of the neurons, from 0 on, in a batch of activations of this shape.
@@ -257,7 +273,8 @@ class StateRecorder(RecordedStates):
         return axis % ndim
 
     def _check_shape(self, batch: Batch) -> None:
-        neurons, positions = batch.shape[-1], math.prod(batch.shape[1:-1])
+        neurons = batch.shape[-1]
+        positions = None if self.variable_positions else math.prod(batch.shape[1:-1])
         if self._info is None:
             if positions == 0:
                 raise ValueError(
@@ -276,14 +293,21 @@ class StateRecorder(RecordedStates):
             if callable(self._options.threshold):
                 agreed = self._writer.agreed_info(self.name, info)
                 info = replace(info, threshold=agreed.threshold)
-            self._rows = self._writer.add_layer(self.name, info) * positions
+            self._instances = self._writer.add_layer(self.name, info)
+            self._rows = len(self._writer.reader(self.name))
             self._info = info
             self._packer = StatePacker(info.threshold)
+        elif neurons != self._info.neurons and positions is None:
+            raise ValueError(
+                f"capture {self.name!r} got {neurons} neurons, after batches of "
+                f"{self._info.neurons}: all instances of a run have the same neurons"
+            )
         elif (neurons, positions) != (self._info.neurons, self._info.positions):
             raise ValueError(
                 f"capture {self.name!r} got {neurons} neurons at {positions} positions, after "
-                f"batches of {self._info.neurons} at {self._info.positions}: "
-                "all instances of a run have the same shape"
+                f"batches of {self._info.neurons} at {self._info.positions}: all instances of a "
+                "run have the same shape, but with variable_positions=True they may differ in "
+                "their positions"
             )
 
     def _threshold_for(self, batch: Batch) -> KnownThreshold:
@@ -303,19 +327,20 @@ class StateRecorder(RecordedStates):
             )
         return known
 
-    def _put_pieces(self, batch: Batch) -> None:
+    def _put_pieces(self, batch: Batch, lengths: NDArray[np.int64] | None) -> None:
         """Pack and hand over, in pieces that the queue has room for."""
-        instances, *positions, neurons = batch.shape
-        width = packed_width(neurons)
-        rows_of_instance = math.prod(positions)
-        step = max(1, self._writer.piece_bytes // (width * rows_of_instance))
+        width = packed_width(batch.shape[-1])
+        at_once = max(1, self._writer.piece_bytes // width)
         assert self._packer is not None
         nans = 0
-        for start in range(0, instances, step):
-            packed, piece_nans = batch.pack(start, min(start + step, instances), self._packer)
-            rows = packed.reshape(-1, width)
-            self._writer.put(self.name, rows)
+        for first, last, counts in _pieces(batch.shape, lengths, at_once):
+            rows, piece_nans = np.empty((0, width), np.uint8), 0
+            if first < last:
+                packed, piece_nans = batch.pack(first, last, self._packer)
+                rows = packed.reshape(-1, width)
+            self._writer.put(self.name, rows, counts if self.variable_positions else ())
             self._rows += len(rows)
+            self._instances += len(counts)
             nans += piece_nans
         if nans and not self._warned:
             self._warned = True
@@ -331,6 +356,12 @@ class StateRecorder(RecordedStates):
         """States recorded so far, repeats included."""
         self.settle()
         return self._rows
+
+    @property
+    def instance_count(self) -> int:
+        """Instances recorded so far."""
+        self.settle()
+        return self._instances
 
     def flush(self) -> None:
         """Return when everything recorded so far is written and committed."""
@@ -348,7 +379,7 @@ class StateRecorder(RecordedStates):
         with self._lock:
             if self._info is not None:
                 self._writer.reset(self.name)
-            self._rows = 0
+            self._rows = self._instances = 0
             self._everything.forget()
             self._warned = False
 
@@ -367,6 +398,30 @@ class StateRecorder(RecordedStates):
 
     def _cache(self) -> HistogramCache | None:
         return None if self._info is None else self._writer.cache(self.name)
+
+
+def _pieces(
+    shape: tuple[int, ...], lengths: NDArray[np.int64] | None, rows_at_once: int
+) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """Divide a batch of this shape into pieces of about so many rows, of whole instances.
+
+    Yields
+    ------
+    first, last : int
+        What to pack along the first axis: instances, or rows if there are lengths.
+    counts : (instances,) int64
+        How many rows each instance of the piece has.
+    """
+    if lengths is not None:
+        edges = np.append(0, np.cumsum(lengths))
+        for some in divide(lengths, rows_at_once):
+            yield int(edges[some.start]), int(edges[some.stop]), lengths[some]
+        return
+    rows = math.prod(shape[1:-1])
+    step = max(1, rows_at_once // max(rows, 1))
+    for first in range(0, shape[0], step):
+        last = min(first + step, shape[0])
+        yield first, last, np.full(last - first, rows)
 
 
 def _as_array(array: Any) -> NDArray[Any]:

@@ -34,7 +34,9 @@ def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
         table.add_column(header, justify="right")
     limited = False
     for name, row in summary.iterrows():
-        counts = [f"{int(row[column]):,}" for column in headers[:5]]
+        counts = [
+            "vary" if pd.isna(row[column]) else f"{int(row[column]):,}" for column in headers[:5]
+        ]
         if row["states"] == 0:
             table.add_row(escape(str(name)), *counts, "-", "-")
             continue

@@ -1,5 +1,6 @@
 """Runs on Zarr: written by one background thread, reopened without any framework."""
 
+from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import (
     Codec,
@@ -9,8 +10,9 @@ from tensorstate.storage.format import (
     check_layer_name,
 )
 from tensorstate.storage.layer import LayerStates
+from tensorstate.storage.offsets import divide
 from tensorstate.storage.opening import WriterPart, writer_part
-from tensorstate.storage.part import DamagedChunkError, PartReader
+from tensorstate.storage.part import PartReader
 from tensorstate.storage.run import StateRun, open_run
 from tensorstate.storage.stores import StoreLike, store_identity
 from tensorstate.storage.writer import QUEUE_BYTES, RunWriter, check_write_options
@@ -31,6 +33,7 @@ __all__ = [
     "check_histogram",
     "check_layer_name",
     "check_write_options",
+    "divide",
     "open_run",
     "store_identity",
     "writer_part",

@@ -30,11 +30,7 @@ from zarr.storage import LocalStore
 
 from tensorstate.storage.format import CODECS
 
-__all__ = ["DamagedChunkError", "LocalChunks"]
-
-
-class DamagedChunkError(OSError):
-    """What stands for committed rows is missing or does not pass its checksum."""
+__all__ = ["LocalChunks"]
 
 
 _HEADER = struct.Struct("<4B3I")

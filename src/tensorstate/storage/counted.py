@@ -21,7 +21,7 @@ from zarr.storage import StorePath
 
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
-from tensorstate.storage.chunks import DamagedChunkError
+from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.entry import HistogramEntry, Spectrum
 
 __all__ = ["ATTRIBUTE", "CountedRows", "entries_of"]

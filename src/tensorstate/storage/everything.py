@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.parts import DamagedHistogramError
+from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.cache import HistogramCache
-from tensorstate.storage.chunks import DamagedChunkError
 from tensorstate.storage.entry import Spectrum
 from tensorstate.storage.increments import (
     Coverage,

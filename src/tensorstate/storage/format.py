@@ -6,6 +6,7 @@
       conv_1_states/               group: what was captured, and how (`LayerInfo`)
         part-<writer>/states       uint8 (rows, W): ``rows``, ``uuid``, ``first_instance``
         part-<writer>/counted/     of a live layer: the counts of rows that were dropped (`counted`)
+        part-<writer>/offsets      int64, where instances end if they differ in length (`offsets`)
         histogram/                 cached counts, which may be deleted at any time (`cache`)
 
 A writer that writes the run alone writes part 0, and keeps the committed instances in the run's
@@ -68,6 +69,9 @@ CODECS: tuple[Codec, ...] = get_args(Codec)
 Histogram = Literal["stored", "live"]
 HISTOGRAMS: tuple[Histogram, ...] = get_args(Histogram)
 
+# One chunk is read to find an instance, and written again with every chunk of states.
+OFFSETS_OF_CHUNK = 1 << 16
+
 _LIBRARIES = (
     "tensorstate",
     "numpy",
@@ -88,8 +92,8 @@ class LayerInfo:
     ----------
     neurons : int
         Neurons in a state (the length of the channel axis).
-    positions : int
-        States of one instance.
+    positions : int or None
+        States of one instance; None if instances differ in them.
     threshold : float, or tuple of a float for each neuron
         A neuron fires where its activation is strictly greater.
     channel_axis : int
@@ -103,7 +107,7 @@ class LayerInfo:
     """
 
     neurons: int
-    positions: int
+    positions: int | None
     threshold: float | tuple[float, ...] = 0.0
     channel_axis: int = -1
     source_layer: str = ""
@@ -234,14 +238,21 @@ def create_part(
     chunk_rows: int,
     codec: Codec,
     first_instance: int | None = None,
+    *,
+    offsets: bool = False,
 ) -> zarr.Array[Any]:
     """Create the empty states of one writer, with their first committed row still to come.
 
     `first_instance` is given for one of several writers, which each commit their own instances.
+    `offsets` are kept of instances that differ in length.
     """
     attributes: dict[str, Any] = {"rows": 0, "uuid": str(uuid.uuid4()), "first_instance": 0}
     if first_instance is not None:
         attributes.update(first_instance=first_instance, instances=0)
+    if offsets:
+        # Before the states, by which a part is known to be there.
+        attributes.update(offsets=0)
+        _create_offsets(layer, writer, codec)
     return layer.create_array(
         f"part-{writer}/states",
         shape=(0, width),
@@ -254,6 +265,22 @@ def create_part(
         ],
         fill_value=0,
         attributes=attributes,
+        config={"write_empty_chunks": True},
+    )
+
+
+def _create_offsets(layer: zarr.Group, writer: str, codec: Codec) -> None:
+    layer.create_array(
+        f"part-{writer}/offsets",
+        shape=(0,),
+        chunks=(OFFSETS_OF_CHUNK,),
+        dtype="int64",
+        # Of numbers that grow, the high bytes are much the same.
+        compressors=[
+            BloscCodec(cname=codec, shuffle="shuffle", typesize=8),
+            Crc32cCodec(),
+        ],
+        fill_value=0,
         config={"write_empty_chunks": True},
     )
 

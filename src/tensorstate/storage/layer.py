@@ -64,8 +64,11 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         return self._known_info().neurons
 
     @property
-    def positions(self) -> int:
-        """States of one instance: 24 x 24 for a 5x5 convolution on 28x28."""
+    def positions(self) -> int | None:
+        """States of one instance: 24 x 24 for a 5x5 convolution on 28x28.
+
+        None if instances differ in them, as sequences of different lengths do.
+        """
         return self._known_info().positions
 
     @property
@@ -82,7 +85,7 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
     def instance_count(self) -> int:
         """Instances recorded so far."""
         info = self._layer_info()
-        return self.state_count // info.positions if info else 0
+        return sum(len(part.extents(info.positions)) for part in self._parts()) if info else 0
 
     @property
     def raw_states(self) -> RawStates:

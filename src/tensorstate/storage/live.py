@@ -32,12 +32,15 @@ class LiveCounter:
     ----------
     part : PartWriter
         Where rows are appended.
+    positions : int or None
+        Rows of one instance; None if instances differ in them.
     where : str
         Names run, layer and part in an error.
     """
 
-    def __init__(self, part: PartWriter, where: str) -> None:
+    def __init__(self, part: PartWriter, positions: int | None, where: str) -> None:
         self._part = part
+        self._positions = positions
         self._where = where
         self._entries = entries_of(part.array)
         self._width = part.array.shape[1]
@@ -48,14 +51,23 @@ class LiveCounter:
         self._counted = PartReader(self._part.array, self._where).counted
         self._remove_what_was_counted()
 
-    def count_if_due(self, rows: int) -> None:
-        """Count the first rows of the part, if enough of them are not counted yet."""
-        waiting = (rows - self._counted.rows) * self._width
-        if waiting >= max(WAITING_CHUNKS * self._part.chunk_bytes, self._histogram_bytes):
-            self.count(rows)
+    def count_if_due(self, instances: int) -> None:
+        """Count the first instances of the part, if enough of their rows are not counted yet."""
+        enough = max(WAITING_CHUNKS * self._part.chunk_bytes, self._histogram_bytes)
+        rows = enough // self._width
+        # What is committed is known without reading where the instances end.
+        if self._part.committed - self._counted.rows >= rows:
+            self.count(instances, rows)
 
-    def count(self, rows: int) -> None:
-        """Count the first rows of the part, which whatever happens stay committed.
+    def count(self, instances: int, least: int = 1) -> None:
+        """Count the first instances of the part, which whatever happens stay committed.
+
+        Parameters
+        ----------
+        instances : int
+            How many.
+        least : int
+            Of how many rows that are not counted yet at least.
 
         Raises
         ------
@@ -63,9 +75,9 @@ class LiveCounter:
             If the histogram cannot be written, such as on a full disk, or what was counted before
             is damaged. Everything that was stored is as before.
         """
-        if rows <= self._counted.rows:
+        part = [PartReader(self._part.array, self._where).first(instances, self._positions)]
+        if len(part[0]) - self._counted.rows < least:
             return
-        part = [PartReader(self._part.array, self._where).first(rows)]
         histogram = count_parts(part, *(counted_before(part) or ()), count=count_here)
         counted = CountedRows(HistogramEntry.write(self._entries, histogram), self._where)
         # Should this fail, nobody knows whether it was stored: the histogram stays, too.

@@ -31,13 +31,26 @@ class WrittenLayer:
     @property
     def instances(self) -> int:
         """Instances of which every row is committed."""
-        return self.part.committed // self.info.positions
+        return self.part.instances
 
     def reset(self) -> None:
         """Drop every row."""
         self.part.reset()
         if self.counter is not None:
             self.counter.clean()
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of whole instances of a layer, with their lengths if instances differ in them."""
+
+    name: str
+    rows: NDArray[np.uint8]
+    lengths: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows.nbytes + self.lengths.nbytes
 
 
 @dataclass
@@ -83,7 +96,7 @@ class WriteQueue:
         self._instances = opened.committed
         self._stored_layers = opened.stored_layers
         self._room = opened.room
-        self._items: deque[tuple[str, NDArray[np.uint8]] | _Action] = deque()
+        self._items: deque[_Piece | _Action] = deque()
         self._bytes = 0
         self._awake = False
         self._changed = threading.Condition()
@@ -96,17 +109,18 @@ class WriteQueue:
         with self._changed:
             self.layers = {**self.layers, name: layer}
 
-    def put(self, name: str, rows: NDArray[np.uint8]) -> None:
+    def put(self, name: str, rows: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
         """Queue rows (n, W) of a layer; wait while there is no room."""
+        piece = _Piece(name, rows, lengths)
         with self._changed:
-            if not self._has_room(rows.nbytes):
+            if not self._has_room(piece.nbytes):
                 self._wake()
-                self._changed.wait_for(lambda: self._has_room(rows.nbytes))
+                self._changed.wait_for(lambda: self._has_room(piece.nbytes))
             self.check_open()
-            self._bytes += rows.nbytes
-            self._items.append((name, rows))
+            self._bytes += piece.nbytes
+            self._items.append(piece)
             layer = self.layers[name]
-            layer.unwritten += rows.nbytes
+            layer.unwritten += piece.nbytes
             # Waking the thread for less than a chunk would cost more than it does.
             if layer.unwritten >= layer.part.chunk_bytes or 2 * self._bytes >= self.capacity:
                 self._wake()
@@ -184,26 +198,25 @@ class WriteQueue:
             except BaseException as error:
                 self._error = error
             with self._changed:
-                if isinstance(item, tuple):
-                    self._bytes -= item[1].nbytes
-                    self.layers[item[0]].unwritten -= item[1].nbytes
+                if isinstance(item, _Piece):
+                    self._bytes -= item.nbytes
+                    self.layers[item.name].unwritten -= item.nbytes
                 self._changed.notify_all()
             if isinstance(item, _Action):
                 item.done.set()
             if item is None:
                 return
 
-    def _do(self, item: tuple[str, NDArray[np.uint8]] | _Action | None) -> None:
+    def _do(self, item: _Piece | _Action | None) -> None:
         """Write one piece of rows, or run an action; None is the end."""
         if item is None:
             self.flush()
-            for counter, committed in self._live():
-                counter.count(committed)
+            for counter in self._counters():
+                counter.count(self._instances)
         elif isinstance(item, _Action):
             item.run()
         else:
-            name, rows = item
-            self.layers[name].part.append(rows)
+            self.layers[item.name].part.append(item.rows, item.lengths)
             # The first pass through a network makes its layers known one by one.
             if len(self.layers) >= self.expected_layers:
                 self._commit()
@@ -211,15 +224,15 @@ class WriteQueue:
     def _commit(self) -> None:
         """Commit what all layers have of the same instances, and count what waits for it."""
         self._commit_instances()
-        for counter, committed in self._live():
-            counter.count_if_due(committed)
+        for counter in self._counters():
+            # Not those of instances that a resumed run would drop.
+            counter.count_if_due(self._instances)
 
-    def _live(self) -> Iterator[tuple[LiveCounter, int]]:
-        """Yield what counts while states are captured, and how many rows it may count."""
+    def _counters(self) -> Iterator[LiveCounter]:
+        """Yield what counts while states are captured."""
         for layer in self.layers.values():
             if layer.counter is not None:
-                # Not those of instances that a resumed run would drop.
-                yield layer.counter, self._instances * layer.info.positions
+                yield layer.counter
 
     def _commit_instances(self) -> None:
         """Raise the committed prefix, of the run or the part, to what every layer has committed."""

@@ -202,8 +202,9 @@ class StateRun(PatternStatistics):
         -------
         pandas.DataFrame
             A row for each layer, named `layer`, with the columns `neurons`, `positions` (states of
-            one instance), `instances`, `states`, `distinct` (states), `entropy` (bits, Shannon,
-            plug-in) and `efficiency` (0 to 1). A layer without states has NaN in the last two.
+            one instance; missing where instances differ in them), `instances`, `states`,
+            `distinct` (states), `entropy` (bits, Shannon, plug-in) and `efficiency` (0 to 1). A
+            layer without states has NaN in the last two.
         """
         return summary_of(self.values())
 
@@ -250,7 +251,7 @@ def summary_of(layers: Any) -> pd.DataFrame:
 
 _SUMMARY_TYPES = {
     "neurons": "int64",
-    "positions": "int64",
+    "positions": "Int64",  # which may be missing
     "instances": "int64",
     "states": "int64",
     "distinct": "int64",

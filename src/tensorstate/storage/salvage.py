@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.offsets import divide
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import StoreLike, describe_store, store_holds_something
 from tensorstate.storage.survey import RunSurvey
 from tensorstate.storage.writer import RunWriter
 
 __all__ = ["write_whole"]
+
+_INSTANCES_AT_ONCE = 1 << 16
 
 
 def write_whole(
@@ -74,8 +79,12 @@ def write_whole(
 def _copy(
     reader: PartReader, info: LayerInfo, instances: range, writer: RunWriter, name: str
 ) -> None:
-    at_once = max(writer.piece_bytes // (info.positions * info.width), 1)
-    for start in range(instances.start, instances.stop, at_once):
-        stop = min(start + at_once, instances.stop)
-        first, last = (number - reader.first_instance for number in (start, stop))
-        writer.put(name, reader[first * info.positions : last * info.positions])
+    extents = reader.extents(info.positions)
+    rows_at_once = max(writer.piece_bytes // info.width, 1)
+    for start in range(instances.start, instances.stop, _INSTANCES_AT_ONCE):
+        stop = min(start + _INSTANCES_AT_ONCE, instances.stop)
+        starts, stops = extents.bounds(np.arange(start, stop) - reader.first_instance)
+        lengths = stops - starts
+        for some in divide(lengths, rows_at_once):
+            rows = reader[int(starts[some.start]) : int(stops[some.stop - 1])]
+            writer.put(name, rows, lengths[some] if info.positions is None else ())

@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tensorstate.counting.schedulers import Graph, compute, find_scheduler
-from tensorstate.storage.format import LayerInfo
-from tensorstate.storage.part import DamagedChunkError, PartReader
+from tensorstate.storage.arrays import DamagedChunkError
+from tensorstate.storage.format import OFFSETS_OF_CHUNK, LayerInfo
+from tensorstate.storage.part import PartReader
 from tensorstate.storage.survey import RunSurvey
 
 __all__ = ["Damage", "damage_table", "find_damage", "whole_instances"]
@@ -72,6 +73,8 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
         for part, reader in stored.parts.items():
             here = here or reader.in_memory
             what = (layer, part, reader, stored.info)
+            if stored.info.positions is None:
+                graph[name, len(graph)] = (_damaged_offsets, *what)
             if reader.counted.rows:
                 graph[name, len(graph)] = (_damaged_counts, *what)
             rows = reader.chunks[0]
@@ -116,7 +119,7 @@ def _missing_instances(found: RunSurvey) -> Iterator[Damage]:
     for layer, stored in found.layers.items():
         for part, reader in stored.parts.items():
             said = found.alone if reader.instances is None else reader.instances
-            has = len(reader) // stored.info.positions
+            has = len(reader.extents(stored.info.positions))
             if has < said:
                 first = reader.first_instance
                 problem = f"it has {has} instances, but {said} were committed"
@@ -139,6 +142,27 @@ def _damaged_chunks(
     return damage
 
 
+def _damaged_offsets(layer: str, part: str, reader: PartReader, info: LayerInfo) -> list[Damage]:
+    """Read where the instances of a part end, and return what is damaged."""
+    extents = reader.extents(info.positions)
+    damage = []
+    for start in range(0, len(extents), OFFSETS_OF_CHUNK):
+        stop = min(start + OFFSETS_OF_CHUNK, len(extents))
+        problem = ""
+        try:
+            starts, stops = extents.bounds(np.arange(start, stop))
+            if (starts > stops).any() or stops[-1] > len(reader):
+                problem = f"the offsets of the instances {start} to {stop - 1} make no sense"
+        except DamagedChunkError as error:
+            problem = str(error)
+        if problem:
+            # Where the next one begins is told by the last offset.
+            first, last = start, min(stop, len(extents) - 1)
+            numbers = (reader.first_instance + first, reader.first_instance + last)
+            damage.append(Damage(layer, part, None, *numbers, problem))
+    return damage
+
+
 def _damaged_counts(layer: str, part: str, reader: PartReader, info: LayerInfo) -> list[Damage]:
     """Read what took the place of rows that were counted, and return whether it is damaged."""
     try:
@@ -151,7 +175,11 @@ def _damaged_counts(layer: str, part: str, reader: PartReader, info: LayerInfo) 
 
 def _instances(reader: PartReader, info: LayerInfo, begin: int, end: int) -> tuple[int, int]:
     """Return the first and the last instance that rows of a part belong to."""
-    first, last = begin // info.positions, (end - 1) // info.positions
+    extents = reader.extents(info.positions)
+    try:
+        first, last = extents.instances_of(begin, end)
+    except DamagedChunkError:  # which of them are lost is not known
+        first, last = 0, len(extents) - 1
     return reader.first_instance + first, reader.first_instance + last
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from zarr.storage import MemoryStore
 
 from tensorstate.storage import format as store_format
@@ -197,8 +197,8 @@ class RunWriter:
             array = self._stored_part(name, part_name, info, where)
         else:
             array = self._new_part(name, part_name, info, where)
-        part = PartWriter(array, where, info.positions, self.committed_before * info.positions)
-        counter = LiveCounter(part, where) if info.histogram == "live" else None
+        part = PartWriter(array, where, info.positions, self.committed_before)
+        counter = LiveCounter(part, info.positions, where) if info.histogram == "live" else None
         self._queue.add(name, WrittenLayer(info, part, where, counter))
 
     def _new_part(self, name: str, part: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
@@ -216,6 +216,7 @@ class RunWriter:
             max(1, chunk_bytes // info.width),
             self._codec,
             self._part.first_instance if self._part else None,
+            offsets=info.positions is None,
         )
 
     def _stored_part(self, name: str, part: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
@@ -233,8 +234,17 @@ class RunWriter:
             array = array.update_attributes({"instances": self.committed_before})
         return array
 
-    def put(self, name: str, rows: NDArray[np.uint8]) -> None:
+    def put(self, name: str, rows: NDArray[np.uint8], lengths: ArrayLike = ()) -> None:
         """Hand rows (n, W) over; wait while the queue is full.
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        rows : (n, W) uint8
+            Packed states, in the order of the instances and their positions.
+        lengths : array_like of int, shape (instances,)
+            How many of the rows each instance has, for a layer whose instances differ in that.
 
         Raises
         ------
@@ -243,7 +253,7 @@ class RunWriter:
         ValueError
             If the run is closed.
         """
-        self._queue.put(name, rows)
+        self._queue.put(name, rows, np.asarray(lengths, np.int64))
 
     def reader(self, name: str) -> PartReader:
         """Return the committed rows of a layer."""
