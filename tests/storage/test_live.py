@@ -322,9 +322,8 @@ def test_layers_that_do_not_say_their_kind_are_stored(tmp_path):
         StateRecorder("layer", histogram="sketched")
 
 
-@pytest.mark.parametrize("width", [3, 17])
-def test_parts_of_several_writers(tmp_path, width):
-    rows = random_rows(3000, width)
+def test_parts_of_several_writers(tmp_path):
+    rows = random_rows(3000, 17)
     store = ReadingStore(LocalStore(tmp_path / "run"))
     shards = {"b": (1000, 2500), "a": (0, 1000), "c": (2500, 3000)}
     for part, (start, stop) in shards.items():
@@ -341,7 +340,7 @@ def test_parts_of_several_writers(tmp_path, width):
     store.keys.clear()
     assert open_run(store).summary().equals(expected)
     assert not [key for key in store.keys if "/counted/" in key]
-    other = random_rows(1000, width, seed=1)
+    other = random_rows(1000, 17, seed=1)
     write(store, other, "w", part="a", first_instance=0)
     check(open_run(store)["layer"], np.concatenate([other, rows[1000:]]))
 
@@ -365,9 +364,12 @@ def test_a_capture_that_is_reset(tmp_path):
     check(open_run(tmp_path / "run")["layer"], rows[:100])
 
 
-def test_a_layer_that_fell_back_behind_what_another_has_counted(tmp_path):
+@pytest.mark.parametrize(
+    "options", [{}, {"part": 0, "first_instance": 0}], ids=["alone", "of one part"]
+)
+def test_a_layer_that_fell_back_behind_what_another_has_counted(tmp_path, options):
     rows = random_rows(600, 3)
-    writer = open_writer(tmp_path / "run", {"a": 3, "b": 3})
+    writer = open_writer(tmp_path / "run", {"a": 3, "b": 3}, **options)
     for name in "ab":
         writer.put(name, rows)
     writer.reset("a")
@@ -377,7 +379,7 @@ def test_a_layer_that_fell_back_behind_what_another_has_counted(tmp_path):
     assert run.instances == 50
     check(run["a"], rows[:50])
     check(run["b"], rows)
-    writer = RunWriter(tmp_path / "run", mode="resume", layers=2)
+    writer = RunWriter(tmp_path / "run", mode="resume", layers=2, **options)
     with pytest.raises(ValueError, match=r"layer b, part 0 has counted and dropped 600 rows.*'w'"):
         writer.add_layer("b", info(3))
     writer.close()
