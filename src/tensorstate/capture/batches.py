@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate.bits import pack_states
 
-__all__ = ["Batch", "HostBatch"]
+__all__ = ["Batch", "HostBatch", "as_array"]
 
 
 class Batch(Protocol):
@@ -70,3 +70,12 @@ class HostBatch:
     ) -> tuple[NDArray[np.uint8], int]:
         """Pack which neurons of some instances fire; see `Batch.pack`."""
         return pack_states(self.array[start:stop], limits)
+
+
+def as_array(array: Any) -> NDArray[Any]:
+    """Return an array of anything with ``__array__`` or DLPack, or of lists."""
+    if hasattr(array, "__array__") or isinstance(array, (list, tuple)):
+        return np.asarray(array)
+    if hasattr(array, "__dlpack__"):
+        return np.from_dlpack(array)
+    raise TypeError(f"states are recorded from arrays, not from {type(array).__name__}")

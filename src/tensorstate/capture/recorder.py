@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.bits import check_activations, packed_width
-from tensorstate.capture.batches import Batch, HostBatch
+from tensorstate.capture.batches import Batch, HostBatch, as_array
 from tensorstate.capture.lengths import mask_of_lengths, rows_where
 from tensorstate.capture.options import CaptureOptions, shared_run
 from tensorstate.capture.recorded import RecordedStates
@@ -199,17 +199,8 @@ class StateRecorder(RecordedStates):
         if not self.capture_on:
             return
         batch = self._neurons_last(array)
-        if lengths is None:
-            self.record_batch(HostBatch(batch))
-            return
-        if not self.variable_positions:
-            raise ValueError(
-                f"capture {self.name!r} got lengths, but records the same number of positions of "
-                "every instance: make it with variable_positions=True"
-            )
-        rows, counts = rows_where(
-            batch, mask_of_lengths(lengths, batch.shape, self.name), self.name
-        )
+        mask = None if lengths is None else mask_of_lengths(lengths, batch.shape, self.name)
+        rows, counts = rows_where(batch, mask, self.name)
         self.record_batch(HostBatch(rows), counts)
 
     def record_where(self, array: Any, mask: Any) -> None:
@@ -227,8 +218,7 @@ class StateRecorder(RecordedStates):
         TypeError, ValueError, OSError
             As for `record`.
         """
-        if mask is None or not self.capture_on:
-            self.record(array)
+        if not self.capture_on:
             return
         rows, counts = rows_where(self._neurons_last(array), mask, self.name)
         self.record_batch(HostBatch(rows), counts)
@@ -238,6 +228,11 @@ class StateRecorder(RecordedStates):
 
         With lengths (instances,), the batch is (rows, neurons): so many rows of each instance.
         """
+        if lengths is not None and not self.variable_positions:
+            raise ValueError(
+                f"capture {self.name!r} was told how many positions each instance has, but records "
+                "the same number of every one: make it with variable_positions=True"
+            )
         # A replica may get none of the last batch: of no instances, TensorFlow's convolutions do
         # not even get the shape right.
         if not self.capture_on or not (batch.shape[0] if lengths is None else len(lengths)):
@@ -247,7 +242,7 @@ class StateRecorder(RecordedStates):
             self._put_pieces(batch, lengths)
 
     def _neurons_last(self, array: Any) -> NDArray[Any]:
-        array = _as_array(array)
+        array = as_array(array)
         batch: NDArray[Any] = np.moveaxis(array, self.channel_axis_of(array.shape), -1)
         check_activations(batch)
         return batch
@@ -400,11 +395,3 @@ class StateRecorder(RecordedStates):
 
     def _cache(self) -> HistogramCache | None:
         return None if self._info is None else self._writer.cache(self.name)
-
-
-def _as_array(array: Any) -> NDArray[Any]:
-    if hasattr(array, "__array__") or isinstance(array, (list, tuple)):
-        return np.asarray(array)
-    if hasattr(array, "__dlpack__"):
-        return np.from_dlpack(array)
-    raise TypeError(f"states are recorded from arrays, not from {type(array).__name__}")

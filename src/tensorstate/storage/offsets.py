@@ -11,7 +11,6 @@ piece of metadata with ``rows``, after the offsets, so that a reader trusts only
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -127,12 +126,6 @@ class StoredOffsets:
     def __len__(self) -> int:
         return self._instances
 
-    def first(self, instances: int) -> StoredOffsets:
-        """Return the offsets of the first so many instances."""
-        offsets = copy.copy(self)
-        offsets._instances = instances
-        return offsets
-
     def rows_of_first(self, instances: int) -> int:
         """Return how many rows the first so many instances have together."""
         if not instances:
@@ -201,7 +194,7 @@ class OffsetsWriter:
 
     Attributes
     ----------
-    room : int
+    chunk_length : int
         Instances in a chunk of offsets.
     waiting : int
         Instances whose ends are not stored yet.
@@ -211,7 +204,7 @@ class OffsetsWriter:
         self._array = zarr.open_array(_beside(states), mode="r+")
         self._endless = endless(self._array)
         self._chunk = np.zeros(self._array.chunks, np.int64)
-        self.room = len(self._chunk)
+        self.chunk_length = len(self._chunk)
         self._pending: list[NDArray[np.int64]] = []
         self._stored = self._rows = self._end = 0
         self.waiting = 0
@@ -246,7 +239,7 @@ class OffsetsWriter:
         self._rows = self._end = stored.rows_of_first(instances)
         self._pending, self.waiting = [], 0
         self._stored = instances
-        fill = instances % self.room
+        fill = instances % self.chunk_length
         self._chunk[:fill] = stored.bounds(np.arange(instances - fill, instances))[1]
         if instances < self._array.shape[0]:
             self._array.resize((instances,))
@@ -254,12 +247,12 @@ class OffsetsWriter:
     def _write(self, ends: NDArray[np.int64]) -> None:
         taken = 0
         while taken < len(ends):
-            fill = self._stored % self.room
-            n = min(len(ends) - taken, self.room - fill)
+            fill = self._stored % self.chunk_length
+            n = min(len(ends) - taken, self.chunk_length - fill)
             self._chunk[fill : fill + n] = ends[taken : taken + n]
             self._chunk[fill + n :] = 0
             start = self._stored - fill
-            self._endless[start : start + self.room] = self._chunk
+            self._endless[start : start + self.chunk_length] = self._chunk
             self._stored += n
             taken += n
         # For readers that know nothing of what is committed: none of ours trusts the shape.

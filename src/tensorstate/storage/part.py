@@ -76,7 +76,7 @@ class PartWriter:
                 self._write_chunk()
                 self._start += self._chunk_rows
                 self._fill = 0
-        if self._offsets and self._offsets.waiting > self._chunk_rows + self._offsets.room:
+        if self._offsets and self._offsets.waiting > self._chunk_rows + self._offsets.chunk_length:
             # Instances without rows fill no chunk of states that would take them along.
             self.flush()
 
