@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -318,27 +318,19 @@ class StateRecorder(RecordedStates):
 
     def _put_pieces(self, batch: Batch, lengths: NDArray[np.int64] | None) -> None:
         """Pack and hand over, in pieces that the queue has room for."""
-        instances, *positions, neurons = batch.shape
-        width = packed_width(neurons)
-        if lengths is None:
-            lengths = np.full(instances, math.prod(positions))
-            edges = np.arange(instances + 1)
-        else:
-            edges = np.append(0, np.cumsum(lengths))
+        width = packed_width(batch.shape[-1])
         assert self._info is not None
         limits = np.asarray(self._info.threshold)
         nans = 0
-        for some in divide(lengths, max(1, self._writer.piece_bytes // width)):
-            rows, piece_nans = np.empty((0, width), np.uint8), 0
-            if lengths[some].any():
-                packed, piece_nans = batch.pack(
-                    int(edges[some.start]), int(edges[some.stop]), limits
-                )
+        for start, stop, own in self._pieces(batch.shape, lengths):
+            rows = np.empty((0, width), np.uint8)
+            if own is None or own.any():
+                packed, piece_nans = batch.pack(start, stop, limits)
                 rows = packed.reshape(-1, width)
-            self._writer.put(self.name, rows, lengths[some] if self.variable_positions else ())
+                nans += piece_nans
+            self._writer.put(self.name, rows, own)
             self._rows += len(rows)
-            self._instances += some.stop - some.start
-            nans += piece_nans
+            self._instances += stop - start if own is None else len(own)
         if nans and not self._warned:
             self._warned = True
             warnings.warn(
@@ -347,6 +339,23 @@ class StateRecorder(RecordedStates):
                 RuntimeWarning,
                 stacklevel=4,
             )
+
+    def _pieces(
+        self, shape: tuple[int, ...], lengths: NDArray[np.int64] | None
+    ) -> Iterator[tuple[int, int, NDArray[np.int64] | None]]:
+        """Yield from where to where a piece goes along axis 0, and the lengths of its instances."""
+        instances, *positions, neurons = shape
+        most = max(1, self._writer.piece_bytes // packed_width(neurons))
+        if lengths is not None:
+            edges = np.append(0, np.cumsum(lengths))
+            for some in divide(lengths, most):
+                yield int(edges[some.start]), int(edges[some.stop]), lengths[some]
+            return
+        rows = math.prod(positions)
+        step = max(1, most // max(1, rows))
+        for start in range(0, instances, step):
+            stop = min(start + step, instances)
+            yield start, stop, np.full(stop - start, rows) if self.variable_positions else None
 
     @property
     def state_count(self) -> int:

@@ -62,9 +62,9 @@ class PartWriter:
         """Bytes of a chunk before it is compressed."""
         return self._buffer.nbytes
 
-    def append(self, rows: NDArray[np.uint8], lengths: ArrayLike = ()) -> None:
+    def append(self, rows: NDArray[np.uint8], lengths: ArrayLike | None = None) -> None:
         """Take rows (n, W), of instances of these lengths if they differ; write full chunks."""
-        if self._offsets is not None:
+        if self._offsets is not None and lengths is not None:
             self._offsets.append(lengths)
         taken = 0
         while taken < len(rows):
