@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate.bits import check_activations, packed_width
+from tensorstate.bits import StatePacker, check_activations, packed_width
 from tensorstate.capture.batches import Batch, HostBatch, as_array
 from tensorstate.capture.lengths import mask_of_lengths, rows_where
 from tensorstate.capture.options import CaptureOptions, shared_run
@@ -150,6 +150,7 @@ class StateRecorder(RecordedStates):
         self._source_layer = source_layer
         self._index: int | None = None
         self._info: LayerInfo | None = None
+        self._packer: StatePacker | None = None
         self._rows = self._instances = 0
         self._warned = False
         self._lock = threading.Lock()
@@ -242,8 +243,10 @@ class StateRecorder(RecordedStates):
             self._put_pieces(batch, lengths)
 
     def _neurons_last(self, array: Any) -> NDArray[Any]:
-        array = as_array(array)
-        batch: NDArray[Any] = np.moveaxis(array, self.channel_axis_of(array.shape), -1)
+        batch = as_array(array)
+        axis = self.channel_axis_of(batch.shape)
+        if axis != batch.ndim - 1:
+            batch = np.moveaxis(batch, axis, -1)
         check_activations(batch)
         return batch
 
@@ -286,6 +289,7 @@ class StateRecorder(RecordedStates):
             self._instances = self._writer.add_layer(self.name, info)
             self._rows = len(self._writer.reader(self.name))
             self._info = info
+            self._packer = StatePacker(info.threshold)
         elif neurons != self._info.neurons and positions is None:
             raise ValueError(
                 f"capture {self.name!r} got {neurons} neurons, after batches of "
@@ -319,13 +323,12 @@ class StateRecorder(RecordedStates):
     def _put_pieces(self, batch: Batch, lengths: NDArray[np.int64] | None) -> None:
         """Pack and hand over, in pieces that the queue has room for."""
         width = packed_width(batch.shape[-1])
-        assert self._info is not None
-        limits = np.asarray(self._info.threshold)
+        assert self._packer is not None
         nans = 0
         for start, stop, own in self._pieces(batch.shape, lengths):
             rows = np.empty((0, width), np.uint8)
             if own is None or own.any():
-                packed, piece_nans = batch.pack(start, stop, limits)
+                packed, piece_nans = batch.pack(start, stop, self._packer)
                 rows = packed.reshape(-1, width)
                 nans += piece_nans
             self._writer.put(self.name, rows, own)

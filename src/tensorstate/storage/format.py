@@ -47,6 +47,7 @@ from tensorstate.storage.stores import (
 __all__ = [
     "CODECS",
     "FORMAT",
+    "OFFSETS_OF_CHUNK",
     "Codec",
     "LayerInfo",
     "check_layer_name",

@@ -14,20 +14,27 @@ from tensorstate.bits import decompress_states
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.counting.parts import DamagedHistogramError
-from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
+from tensorstate.metrics import (
+    check_entropy_options,
+    efficiency,
+    entropy_of_spectrum,
+)
 from tensorstate.storage.cache import HistogramCache
+from tensorstate.storage.classes import LabelStatistics
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.increments import Coverage, count_parts, coverage_of, is_covered_by
 from tensorstate.storage.instances import InstanceNumbers
 from tensorstate.storage.labels import Label, count_by_label, label_codes
+from tensorstate.storage.neurons import NeuronStatistics
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import RawStates
-from tensorstate.storage.selection import count_instances
+from tensorstate.storage.sampling import SampleStatistics
+from tensorstate.storage.selection import SelectedRows, count_instances, select
 
 __all__ = ["LayerStates", "StoredLayer"]
 
 
-class LayerStates:
+class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
     """States of a layer: what was recorded, how often, and what follows from it.
 
     Attributes
@@ -238,13 +245,13 @@ class LayerStates:
         parts = self._parts()
         limits: dict[str, Any] = {"memory_limit": memory_limit, "spill": spill}
         if by is not None:
-            numbers = InstanceNumbers.of(parts, self.positions)
+            numbers = self._numbers()
             labels, codes = label_codes(by, numbers.span)
             every = numbers.all()
             places = numbers.places(every if instances is None else instances)
             return count_by_label(parts, places, self.positions, labels, codes[every], **limits)
         if instances is not None:
-            places = InstanceNumbers.of(parts, self.positions).places(instances)
+            places = self._numbers().places(instances)
             return count_instances(parts, places, self.positions, **limits)
         return self._count_all(parts, **limits)
 
@@ -272,6 +279,21 @@ class LayerStates:
                 found = self._count_all(parts).spectrum()
             self._spectrum = (coverage, found)
         return self._spectrum[1]
+
+    def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
+        """Return what holds the rows of instances, or all rows; at least one."""
+        self._check_any_states()
+        parts = self._parts()
+        if instances is None:
+            return [part for part in parts if len(part)]
+        selected = select(parts, self._numbers().places(instances), self.positions)
+        if not selected:
+            raise ValueError(f"capture {self.name!r}: no instance is chosen")
+        return selected
+
+    def _numbers(self) -> InstanceNumbers:
+        self._check_any_states()
+        return InstanceNumbers.of(self._parts(), self.positions)
 
     def _count_all(self, parts: Sequence[PartReader], **limits: Any) -> StateHistogram:
         """Count everything, with what was counted before."""

@@ -52,6 +52,9 @@ class Extents(Protocol):
     def rows_of_first(self, instances: int) -> int:
         """Return how many rows the first so many instances have together."""
 
+    def holding(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first and the last instance that have some of these rows."""
+
     def bounds(self, instances: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return from which row on, and up to which other, instances have theirs.
 
@@ -88,6 +91,10 @@ class EqualLengths:
     def rows_of_first(self, instances: int) -> int:
         """Return how many rows the first so many instances have together."""
         return instances * self.positions
+
+    def holding(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first and the last instance that have some of these rows."""
+        return start // self.positions, (stop - 1) // self.positions
 
     def bounds(self, instances: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return from which row on, and up to which other, instances have theirs."""
@@ -134,6 +141,23 @@ class StoredOffsets:
         chunk, place = divmod(instances - 1, array.chunks[0])
         return int(self._read(array, chunk)[place])
 
+    def holding(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first and the last instance that have some of these rows."""
+        return self._instance_at(start), self._instance_at(stop - 1)
+
+    def _instance_at(self, row: int) -> int:
+        """Return the instance that has a row: the first one that ends behind it."""
+        array = self._open()
+        length = array.chunks[0]
+        low, high = 0, (self._instances - 1) // length
+        while low < high:
+            middle = (low + high) // 2
+            if self.rows_of_first((middle + 1) * length) > row:
+                high = middle
+            else:
+                low = middle + 1
+        return low * length + int(np.searchsorted(self._read(array, low), row, side="right"))
+
     def bounds(self, instances: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return from which row on, and up to which other, instances have theirs."""
         starts, stops = np.empty_like(instances), np.empty_like(instances)
@@ -154,6 +178,21 @@ class StoredOffsets:
             starts[done:end], stops[done:end] = edges[places], edges[places + 1]
             done, last, before = end, chunk + 1, int(edges[-1])
         return starts, stops
+
+    def damage(self) -> Iterator[tuple[range, str]]:
+        """Yield the instances that offsets which cannot be read leave without their rows, and why."""
+        try:
+            array = self._open()
+        except ValueError as error:
+            yield range(self._instances), str(error)
+            return
+        length = array.chunks[0]
+        for first in range(0, self._instances, length):
+            try:
+                self._read(array, first // length)
+            except DamagedChunkError as error:
+                # The instance after them begins where the last one of them ends.
+                yield range(first, min(first + length + 1, self._instances)), str(error)
 
     def _open(self) -> zarr.Array[Any]:
         if self._array is None:
