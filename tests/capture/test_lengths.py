@@ -224,8 +224,12 @@ def test_other_neurons_than_before():
 def test_a_run_of_one_kind_does_not_go_on_as_the_other(tmp_path):
     with StateRecorder("lstm", tmp_path / "run") as plain:
         plain.record(batch_of(2, 3))
-        with pytest.raises(ValueError, match="make it with variable_positions=True"):
-            plain.record(batch_of(2, 3), [1, 2])
+        for record in (
+            lambda: plain.record(batch_of(2, 3), [1, 2]),
+            lambda: plain.record_where(batch_of(2, 3), np.ones((2, 3), bool)),
+        ):
+            with pytest.raises(ValueError, match="make it with variable_positions=True"):
+                record()
         with pytest.raises(ValueError, match=r"at 4 positions, .*variable_positions=True they may"):
             plain.record(batch_of(2, 4))
     with pytest.raises(ValueError, match=r"positions=3.*go on as .*positions=None"):

@@ -228,7 +228,8 @@ def write(store, part, first, instances, chunk_rows, batch):
         writer.add_layer("layer", INFO)
         for start in range(0, len(instances), batch):
             some = instances[start : start + batch]
-            writer.put("layer", joined(some), [len(rows) for rows in some])
+            lengths = np.array([len(rows) for rows in some])
+            writer.put("layer", joined(some), lengths)
         writer.close()
 
 

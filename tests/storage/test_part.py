@@ -95,6 +95,15 @@ def test_a_chunk_in_which_nothing_fires_is_stored(tmp_path):
     assert sorted(p.name for p in (tmp_path / "run/layer/part-0/states/c").iterdir()) == ["0", "1"]
 
 
+def test_a_chunk_in_which_nothing_fires_is_stored_when_a_part_goes_on():
+    array = new_array(zarr.storage.MemoryStore())
+    writer = PartWriter(array, "here", 1)
+    writer.append(np.ones((7, 3), np.uint8))
+    again = PartWriter(zarr.open_array(array.store_path, mode="r+"), "here", 1, instances=7)
+    again.append(np.zeros((14, 3), np.uint8))
+    assert not PartReader(again.array, "here")[7:].any()
+
+
 def test_going_on_after_the_committed_rows(tmp_path):
     rows = random_rows(40, 3)
     writer = PartWriter(new_array(tmp_path / "run"), "here", 2)

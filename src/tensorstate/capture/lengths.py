@@ -64,32 +64,34 @@ def mask_of_lengths(lengths: ArrayLike, shape: tuple[int, ...], name: str) -> ND
 
 
 def rows_where(
-    batch: NDArray[Any], mask: ArrayLike, name: str
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    batch: NDArray[Any], mask: ArrayLike | None, name: str
+) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     """Return the activations at the positions of a batch where a mask is true.
 
     Parameters
     ----------
     batch : ndarray, shape (instances, ..., neurons)
         Activations.
-    mask : array_like of bool, shape (instances, ...)
+    mask : array_like of bool, shape (instances, ...), or None
         Has an entry for the entries of one or more of the batch's axes after that of the
-        instances; it holds for all positions on the others.
+        instances; it holds for all positions on the others. None leaves everything as it is.
     name : str
         Names the capture in an error.
 
     Returns
     -------
     rows : ndarray, shape (n, neurons)
-        In the order of the instances and their positions.
-    lengths : (instances,) int64
-        How many rows each instance has.
+        In the order of the instances and their positions; without a mask, the batch.
+    lengths : (instances,) int64, or None
+        How many rows each instance has; without a mask, None.
 
     Raises
     ------
     ValueError
         If the mask does not fit the batch.
     """
+    if mask is None:
+        return batch, None
     where = np.asarray(mask, np.bool_)
     if where.ndim < 2 or where.shape != batch.shape[:-1][: where.ndim]:
         raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.bits import StatePacker, check_activations, packed_width
-from tensorstate.capture.batches import Batch, HostBatch
+from tensorstate.capture.batches import Batch, HostBatch, as_array
 from tensorstate.capture.lengths import mask_of_lengths, rows_where
 from tensorstate.capture.options import CaptureOptions, shared_run
 from tensorstate.capture.recorded import RecordedStates
@@ -203,17 +203,8 @@ class StateRecorder(RecordedStates):
         if not self.capture_on:
             return
         batch = self._neurons_last(array)
-        if lengths is None:
-            self.record_batch(HostBatch(batch))
-            return
-        if not self.variable_positions:
-            raise ValueError(
-                f"capture {self.name!r} got lengths, but records the same number of positions of "
-                "every instance: make it with variable_positions=True"
-            )
-        rows, counts = rows_where(
-            batch, mask_of_lengths(lengths, batch.shape, self.name), self.name
-        )
+        mask = None if lengths is None else mask_of_lengths(lengths, batch.shape, self.name)
+        rows, counts = rows_where(batch, mask, self.name)
         self.record_batch(HostBatch(rows), counts)
 
     def record_where(self, array: Any, mask: Any) -> None:
@@ -231,8 +222,7 @@ class StateRecorder(RecordedStates):
         TypeError, ValueError, OSError
             As for `record`.
         """
-        if mask is None or not self.capture_on:
-            self.record(array)
+        if not self.capture_on:
             return
         rows, counts = rows_where(self._neurons_last(array), mask, self.name)
         self.record_batch(HostBatch(rows), counts)
@@ -242,6 +232,11 @@ class StateRecorder(RecordedStates):
 
         With lengths (instances,), the batch is (rows, neurons): so many rows of each instance.
         """
+        if lengths is not None and not self.variable_positions:
+            raise ValueError(
+                f"capture {self.name!r} was told how many positions each instance has, but records "
+                "the same number of every one: make it with variable_positions=True"
+            )
         # A replica may get none of the last batch: of no instances, TensorFlow's convolutions do
         # not even get the shape right.
         if not self.capture_on or not (batch.shape[0] if lengths is None else len(lengths)):
@@ -251,8 +246,10 @@ class StateRecorder(RecordedStates):
             self._put_pieces(batch, lengths)
 
     def _neurons_last(self, array: Any) -> NDArray[Any]:
-        array = _as_array(array)
-        batch: NDArray[Any] = np.moveaxis(array, self.channel_axis_of(array.shape), -1)
+        batch = as_array(array)
+        axis = self.channel_axis_of(batch.shape)
+        if axis != batch.ndim - 1:
+            batch = np.moveaxis(batch, axis, -1)
         check_activations(batch)
         return batch
 
@@ -330,18 +327,17 @@ class StateRecorder(RecordedStates):
     def _put_pieces(self, batch: Batch, lengths: NDArray[np.int64] | None) -> None:
         """Pack and hand over, in pieces that the queue has room for."""
         width = packed_width(batch.shape[-1])
-        at_once = max(1, self._writer.piece_bytes // width)
         assert self._packer is not None
         nans = 0
-        for first, last, counts in _pieces(batch.shape, lengths, at_once):
-            rows, piece_nans = np.empty((0, width), np.uint8), 0
-            if first < last:
-                packed, piece_nans = batch.pack(first, last, self._packer)
+        for start, stop, own in self._pieces(batch.shape, lengths):
+            rows = np.empty((0, width), np.uint8)
+            if own is None or own.any():
+                packed, piece_nans = batch.pack(start, stop, self._packer)
                 rows = packed.reshape(-1, width)
-            self._writer.put(self.name, rows, counts if self.variable_positions else ())
+                nans += piece_nans
+            self._writer.put(self.name, rows, own)
             self._rows += len(rows)
-            self._instances += len(counts)
-            nans += piece_nans
+            self._instances += stop - start if own is None else len(own)
         if nans and not self._warned:
             self._warned = True
             warnings.warn(
@@ -350,6 +346,23 @@ class StateRecorder(RecordedStates):
                 RuntimeWarning,
                 stacklevel=4,
             )
+
+    def _pieces(
+        self, shape: tuple[int, ...], lengths: NDArray[np.int64] | None
+    ) -> Iterator[tuple[int, int, NDArray[np.int64] | None]]:
+        """Yield from where to where a piece goes along axis 0, and the lengths of its instances."""
+        instances, *positions, neurons = shape
+        most = max(1, self._writer.piece_bytes // packed_width(neurons))
+        if lengths is not None:
+            edges = np.append(0, np.cumsum(lengths))
+            for some in divide(lengths, most):
+                yield int(edges[some.start]), int(edges[some.stop]), lengths[some]
+            return
+        rows = math.prod(positions)
+        step = max(1, most // max(1, rows))
+        for start in range(0, instances, step):
+            stop = min(start + step, instances)
+            yield start, stop, np.full(stop - start, rows) if self.variable_positions else None
 
     @property
     def state_count(self) -> int:
@@ -398,35 +411,3 @@ class StateRecorder(RecordedStates):
 
     def _cache(self) -> HistogramCache | None:
         return None if self._info is None else self._writer.cache(self.name)
-
-
-def _pieces(
-    shape: tuple[int, ...], lengths: NDArray[np.int64] | None, rows_at_once: int
-) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
-    """Divide a batch of this shape into pieces of about so many rows, of whole instances.
-
-    Yields
-    ------
-    first, last : int
-        What to pack along the first axis: instances, or rows if there are lengths.
-    counts : (instances,) int64
-        How many rows each instance of the piece has.
-    """
-    if lengths is not None:
-        edges = np.append(0, np.cumsum(lengths))
-        for some in divide(lengths, rows_at_once):
-            yield int(edges[some.start]), int(edges[some.stop]), lengths[some]
-        return
-    rows = math.prod(shape[1:-1])
-    step = max(1, rows_at_once // max(rows, 1))
-    for first in range(0, shape[0], step):
-        last = min(first + step, shape[0])
-        yield first, last, np.full(last - first, rows)
-
-
-def _as_array(array: Any) -> NDArray[Any]:
-    if hasattr(array, "__array__") or isinstance(array, (list, tuple)):
-        return np.asarray(array)
-    if hasattr(array, "__dlpack__"):
-        return np.from_dlpack(array)
-    raise TypeError(f"states are recorded from arrays, not from {type(array).__name__}")

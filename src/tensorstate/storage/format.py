@@ -48,6 +48,7 @@ from tensorstate.storage.stores import (
 __all__ = [
     "CODECS",
     "FORMAT",
+    "OFFSETS_OF_CHUNK",
     "Codec",
     "HISTOGRAMS",
     "Histogram",

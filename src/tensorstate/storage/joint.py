@@ -38,8 +38,8 @@ class InstancePatterns:
     Raises
     ------
     ValueError
-        If there is no layer, layers have different numbers of instances, or the instances of one
-        differ in length.
+        If there is no layer, layers have different numbers of instances, or instances of a layer
+        differ in their number of positions.
     """
 
     dtype = np.dtype(np.uint8)
@@ -54,15 +54,15 @@ class InstancePatterns:
         self._layers: list[tuple[RawStates, int]] = []
         self.units = width = 0
         for layer in layers:
-            rows, positions = layer.raw_states, layer.positions
-            if positions is None:
+            if layer.positions is None:
                 raise ValueError(
-                    f"instances of layer {layer.name!r} differ in length: their patterns cannot be "
-                    "compared unit by unit"
+                    f"instances of layer {layer.name!r} differ in their number of positions, so "
+                    "that their patterns cannot be compared: choose other layers"
                 )
-            self._layers.append((rows, positions))
-            self.units += layer.neurons * positions
-            width += rows.shape[1] * positions
+            rows = layer.raw_states
+            self._layers.append((rows, layer.positions))
+            self.units += layer.neurons * layer.positions
+            width += rows.shape[1] * layer.positions
         self.shape = (layers[0].instance_count, width)
         self.in_memory = any(rows.in_memory for rows, _ in self._layers)
 

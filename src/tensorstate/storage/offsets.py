@@ -11,7 +11,6 @@ piece of metadata with ``rows``, after the offsets, so that a reader trusts only
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,6 +52,9 @@ class Extents(Protocol):
     def rows_of_first(self, instances: int) -> int:
         """Return how many rows the first so many instances have together."""
 
+    def holding(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first and the last instance that have some of these rows."""
+
     def bounds(self, instances: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return from which row on, and up to which other, instances have theirs.
 
@@ -66,9 +68,6 @@ class Extents(Protocol):
         starts, stops : (n,) int64
             Row numbers within the part.
         """
-
-    def instances_of(self, begin: int, end: int) -> tuple[int, int]:
-        """Return the first and the last instance that has one of the rows from begin up to end."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +92,14 @@ class EqualLengths:
         """Return how many rows the first so many instances have together."""
         return instances * self.positions
 
+    def holding(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first and the last instance that have some of these rows."""
+        return start // self.positions, (stop - 1) // self.positions
+
     def bounds(self, instances: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return from which row on, and up to which other, instances have theirs."""
         starts = instances * self.positions
         return starts, starts + self.positions
-
-    def instances_of(self, begin: int, end: int) -> tuple[int, int]:
-        """Return the first and the last instance that has one of the rows from begin up to end."""
-        return begin // self.positions, (end - 1) // self.positions
 
 
 class StoredOffsets:
@@ -134,12 +133,6 @@ class StoredOffsets:
     def __len__(self) -> int:
         return self._instances
 
-    def first(self, instances: int) -> StoredOffsets:
-        """Return the offsets of the first so many instances."""
-        offsets = copy.copy(self)
-        offsets._instances = instances
-        return offsets
-
     def rows_of_first(self, instances: int) -> int:
         """Return how many rows the first so many instances have together."""
         if not instances:
@@ -147,6 +140,23 @@ class StoredOffsets:
         array = self._open()
         chunk, place = divmod(instances - 1, array.chunks[0])
         return int(self._read(array, chunk)[place])
+
+    def holding(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first and the last instance that have some of these rows."""
+        return self._instance_at(start), self._instance_at(stop - 1)
+
+    def _instance_at(self, row: int) -> int:
+        """Return the instance that has a row: the first one that ends behind it."""
+        array = self._open()
+        length = array.chunks[0]
+        low, high = 0, (self._instances - 1) // length
+        while low < high:
+            middle = (low + high) // 2
+            if self.rows_of_first((middle + 1) * length) > row:
+                high = middle
+            else:
+                low = middle + 1
+        return low * length + int(np.searchsorted(self._read(array, low), row, side="right"))
 
     def bounds(self, instances: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return from which row on, and up to which other, instances have theirs."""
@@ -169,22 +179,20 @@ class StoredOffsets:
             done, last, before = end, chunk + 1, int(edges[-1])
         return starts, stops
 
-    def instances_of(self, begin: int, end: int) -> tuple[int, int]:
-        """Return the first and the last instance that has one of the rows from begin up to end."""
-        return self._instance_of(begin), self._instance_of(end - 1)
-
-    def _instance_of(self, row: int) -> int:
-        array = self._open()
+    def damage(self) -> Iterator[tuple[range, str]]:
+        """Yield instances whose rows are not known, as their offsets cannot be read, and why."""
+        try:
+            array = self._open()
+        except ValueError as error:
+            yield range(self._instances), str(error)
+            return
         length = array.chunks[0]
-        first, last = 0, (self._instances - 1) // length
-        while first < last:
-            middle = (first + last) // 2
-            if row < self.rows_of_first((middle + 1) * length):
-                last = middle
-            else:
-                first = middle + 1
-        ends = self._read(array, first)
-        return first * length + int(np.searchsorted(ends, row, side="right"))
+        for first in range(0, self._instances, length):
+            try:
+                self._read(array, first // length)
+            except DamagedChunkError as error:
+                # The instance after them begins where the last one of them ends.
+                yield range(first, min(first + length + 1, self._instances)), str(error)
 
     def _open(self) -> zarr.Array[Any]:
         if self._array is None:
@@ -225,7 +233,7 @@ class OffsetsWriter:
 
     Attributes
     ----------
-    room : int
+    chunk_length : int
         Instances in a chunk of offsets.
     waiting : int
         Instances whose ends are not stored yet.
@@ -235,7 +243,7 @@ class OffsetsWriter:
         self._array = zarr.open_array(_beside(states), mode="r+")
         self._endless = endless(self._array)
         self._chunk = np.zeros(self._array.chunks, np.int64)
-        self.room = len(self._chunk)
+        self.chunk_length = len(self._chunk)
         self._pending: list[NDArray[np.int64]] = []
         self._stored = self._rows = self._end = 0
         self.waiting = 0
@@ -270,7 +278,7 @@ class OffsetsWriter:
         self._rows = self._end = stored.rows_of_first(instances)
         self._pending, self.waiting = [], 0
         self._stored = instances
-        fill = instances % self.room
+        fill = instances % self.chunk_length
         self._chunk[:fill] = stored.bounds(np.arange(instances - fill, instances))[1]
         if instances < self._array.shape[0]:
             self._array.resize((instances,))
@@ -278,12 +286,12 @@ class OffsetsWriter:
     def _write(self, ends: NDArray[np.int64]) -> None:
         taken = 0
         while taken < len(ends):
-            fill = self._stored % self.room
-            n = min(len(ends) - taken, self.room - fill)
+            fill = self._stored % self.chunk_length
+            n = min(len(ends) - taken, self.chunk_length - fill)
             self._chunk[fill : fill + n] = ends[taken : taken + n]
             self._chunk[fill + n :] = 0
             start = self._stored - fill
-            self._endless[start : start + self.room] = self._chunk
+            self._endless[start : start + self.chunk_length] = self._chunk
             self._stored += n
             taken += n
         # For readers that know nothing of what is committed: none of ours trusts the shape.

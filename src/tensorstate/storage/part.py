@@ -65,9 +65,9 @@ class PartWriter:
         """Bytes of a chunk before it is compressed."""
         return self._buffer.nbytes
 
-    def append(self, rows: NDArray[np.uint8], lengths: ArrayLike = ()) -> None:
+    def append(self, rows: NDArray[np.uint8], lengths: ArrayLike | None = None) -> None:
         """Take rows (n, W), of instances of these lengths if they differ; write full chunks."""
-        if self._offsets is not None:
+        if self._offsets is not None and lengths is not None:
             self._offsets.append(lengths)
         taken = 0
         while taken < len(rows):
@@ -79,7 +79,7 @@ class PartWriter:
                 self._write_chunk()
                 self._start += self._chunk_rows
                 self._fill = 0
-        if self._offsets and self._offsets.waiting > self._chunk_rows + self._offsets.room:
+        if self._offsets and self._offsets.waiting > self._chunk_rows + self._offsets.chunk_length:
             # Instances without rows fill no chunk of states that would take them along.
             self.flush()
 

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,17 +41,16 @@ class WrittenLayer:
             self.counter.clean()
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """Rows of whole instances of a layer, with their lengths if instances differ in them."""
 
     name: str
     rows: NDArray[np.uint8]
-    lengths: NDArray[np.int64]
+    lengths: NDArray[np.int64] | None
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes + self.lengths.nbytes
+        return self.rows.nbytes + (0 if self.lengths is None else self.lengths.nbytes)
 
 
 @dataclass
@@ -109,18 +109,21 @@ class WriteQueue:
         with self._changed:
             self.layers = {**self.layers, name: layer}
 
-    def put(self, name: str, rows: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
+    def put(
+        self, name: str, rows: NDArray[np.uint8], lengths: NDArray[np.int64] | None = None
+    ) -> None:
         """Queue rows (n, W) of a layer; wait while there is no room."""
         piece = _Piece(name, rows, lengths)
+        size = piece.nbytes
         with self._changed:
-            if not self._has_room(piece.nbytes):
+            if not self._has_room(size):
                 self._wake()
-                self._changed.wait_for(lambda: self._has_room(piece.nbytes))
+                self._changed.wait_for(lambda: self._has_room(size))
             self.check_open()
-            self._bytes += piece.nbytes
+            self._bytes += size
             self._items.append(piece)
             layer = self.layers[name]
-            layer.unwritten += piece.nbytes
+            layer.unwritten += size
             # Waking the thread for less than a chunk would cost more than it does.
             if layer.unwritten >= layer.part.chunk_bytes or 2 * self._bytes >= self.capacity:
                 self._wake()

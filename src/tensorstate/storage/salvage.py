@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.format import OFFSETS_OF_CHUNK, LayerInfo
 from tensorstate.storage.offsets import divide
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import StoreLike, describe_store, store_holds_something
@@ -12,8 +12,6 @@ from tensorstate.storage.survey import RunSurvey
 from tensorstate.storage.writer import RunWriter
 
 __all__ = ["write_whole"]
-
-_INSTANCES_AT_ONCE = 1 << 16
 
 
 def write_whole(
@@ -80,11 +78,11 @@ def _copy(
     reader: PartReader, info: LayerInfo, instances: range, writer: RunWriter, name: str
 ) -> None:
     extents = reader.extents(info.positions)
-    rows_at_once = max(writer.piece_bytes // info.width, 1)
-    for start in range(instances.start, instances.stop, _INSTANCES_AT_ONCE):
-        stop = min(start + _INSTANCES_AT_ONCE, instances.stop)
-        starts, stops = extents.bounds(np.arange(start, stop) - reader.first_instance)
+    most = max(writer.piece_bytes // info.width, 1)
+    numbers = range(instances.start - reader.first_instance, instances.stop - reader.first_instance)
+    for begin in range(0, len(numbers), OFFSETS_OF_CHUNK):
+        starts, stops = extents.bounds(np.array(numbers[begin : begin + OFFSETS_OF_CHUNK]))
         lengths = stops - starts
-        for some in divide(lengths, rows_at_once):
-            rows = reader[int(starts[some.start]) : int(stops[some.stop - 1])]
-            writer.put(name, rows, lengths[some] if info.positions is None else ())
+        for some in divide(lengths, most):
+            rows = reader[int(starts[some][0]) : int(stops[some][-1])]
+            writer.put(name, rows, lengths[some] if info.positions is None else None)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tensorstate.counting.schedulers import Graph, compute, find_scheduler
 from tensorstate.storage.arrays import DamagedChunkError
-from tensorstate.storage.format import OFFSETS_OF_CHUNK, LayerInfo
+from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.offsets import StoredOffsets
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.survey import RunSurvey
 
@@ -32,7 +33,7 @@ class Damage:
     layer, part : str
         Where it is.
     chunk : int or None
-        Which chunk of the part; None if it is not in a chunk.
+        Which chunk of the part's states; None if it is not in one.
     first_instance, last_instance : int
         The instances that are lost in this layer by it.
     problem : str
@@ -65,7 +66,7 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
     list of Damage
         By layer, part and chunk.
     """
-    damage = list(_missing_instances(found))
+    damage = [*_missing_instances(found), *_damaged_offsets(found)]
     graph: Graph = {}
     name = f"verify-{uuid.uuid4().hex}"
     here = False
@@ -73,8 +74,6 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
         for part, reader in stored.parts.items():
             here = here or reader.in_memory
             what = (layer, part, reader, stored.info)
-            if stored.info.positions is None:
-                graph[name, len(graph)] = (_damaged_offsets, *what)
             if reader.counted.rows:
                 graph[name, len(graph)] = (_damaged_counts, *what)
             rows = reader.chunks[0]
@@ -126,6 +125,17 @@ def _missing_instances(found: RunSurvey) -> Iterator[Damage]:
                 yield Damage(layer, part, None, first + has, first + said - 1, problem)
 
 
+def _damaged_offsets(found: RunSurvey) -> Iterator[Damage]:
+    """Yield the instances of which nobody knows any more which rows they have."""
+    for layer, stored in found.layers.items():
+        for part, reader in stored.parts.items():
+            extents = reader.extents(stored.info.positions)
+            if isinstance(extents, StoredOffsets) and len(extents):
+                for lost, problem in extents.damage():
+                    first, last = (reader.first_instance + lost[end] for end in (0, -1))
+                    yield Damage(layer, part, None, first, last, problem)
+
+
 def _damaged_chunks(
     layer: str, part: str, reader: PartReader, info: LayerInfo, chunks: range
 ) -> list[Damage]:
@@ -137,29 +147,8 @@ def _damaged_chunks(
         end = min((chunk + 1) * rows, len(reader))
         problem = _problem(reader, info, begin, end) if begin < end else ""
         if problem:
-            instances = _instances(reader, info, begin, end)
+            instances = _instances_in(reader, info, begin, end)
             damage.append(Damage(layer, part, chunk, *instances, problem))
-    return damage
-
-
-def _damaged_offsets(layer: str, part: str, reader: PartReader, info: LayerInfo) -> list[Damage]:
-    """Read where the instances of a part end, and return what is damaged."""
-    extents = reader.extents(info.positions)
-    damage = []
-    for start in range(0, len(extents), OFFSETS_OF_CHUNK):
-        stop = min(start + OFFSETS_OF_CHUNK, len(extents))
-        problem = ""
-        try:
-            starts, stops = extents.bounds(np.arange(start, stop))
-            if (starts > stops).any() or stops[-1] > len(reader):
-                problem = f"the offsets of the instances {start} to {stop - 1} make no sense"
-        except DamagedChunkError as error:
-            problem = str(error)
-        if problem:
-            # Where the next one begins is told by the last offset.
-            first, last = start, min(stop, len(extents) - 1)
-            numbers = (reader.first_instance + first, reader.first_instance + last)
-            damage.append(Damage(layer, part, None, *numbers, problem))
     return damage
 
 
@@ -168,17 +157,18 @@ def _damaged_counts(layer: str, part: str, reader: PartReader, info: LayerInfo) 
     try:
         reader.counted.verify()
     except DamagedChunkError as error:
-        instances = _instances(reader, info, 0, reader.counted.rows)
+        instances = _instances_in(reader, info, 0, reader.counted.rows)
         return [Damage(layer, part, None, *instances, str(error))]
     return []
 
 
-def _instances(reader: PartReader, info: LayerInfo, begin: int, end: int) -> tuple[int, int]:
-    """Return the first and the last instance that rows of a part belong to."""
+def _instances_in(reader: PartReader, info: LayerInfo, begin: int, end: int) -> tuple[int, int]:
+    """Return the numbers of the first and the last instance that rows of a part belong to."""
     extents = reader.extents(info.positions)
     try:
-        first, last = extents.instances_of(begin, end)
-    except DamagedChunkError:  # which of them are lost is not known
+        first, last = extents.holding(begin, end)
+    except (DamagedChunkError, ValueError):
+        # Nothing tells any more which they are.
         first, last = 0, len(extents) - 1
     return reader.first_instance + first, reader.first_instance + last
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from tensorstate.storage import format as store_format
@@ -234,7 +234,9 @@ class RunWriter:
             array = array.update_attributes({"instances": self.committed_before})
         return array
 
-    def put(self, name: str, rows: NDArray[np.uint8], lengths: ArrayLike = ()) -> None:
+    def put(
+        self, name: str, rows: NDArray[np.uint8], lengths: NDArray[np.int64] | None = None
+    ) -> None:
         """Hand rows (n, W) over; wait while the queue is full.
 
         Parameters
@@ -243,8 +245,8 @@ class RunWriter:
             The layer.
         rows : (n, W) uint8
             Packed states, in the order of the instances and their positions.
-        lengths : array_like of int, shape (instances,)
-            How many of the rows each instance has, for a layer whose instances differ in that.
+        lengths : (instances,) int64, optional
+            How many of the rows each instance has: for a layer whose instances differ in that.
 
         Raises
         ------
@@ -253,7 +255,7 @@ class RunWriter:
         ValueError
             If the run is closed.
         """
-        self._queue.put(name, rows, np.asarray(lengths, np.int64))
+        self._queue.put(name, rows, lengths)
 
     def reader(self, name: str) -> PartReader:
         """Return the committed rows of a layer."""
