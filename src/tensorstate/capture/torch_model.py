@@ -17,7 +17,8 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from tensorstate.capture.matching import match_layers
 from tensorstate.capture.options import CaptureOptions
-from tensorstate.capture.recorder import RecordedStates, StateRecorder
+from tensorstate.capture.recorded import RecordedStates
+from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.torch import (
     Hook,
     NoHook,
@@ -135,7 +136,7 @@ class _Taps:
             recorder = self._recorder_at(place, calls[place])
         calls[place] += 1
         if recorder.capture_on:
-            record_tensor(recorder, value, str(place), place.instances_on_axis_1)
+            record_tensor(recorder, value, place, place.instances_on_axis_1)
 
     def remove(self) -> None:
         """Take the hooks off the model."""

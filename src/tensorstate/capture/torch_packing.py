@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.nn.utils.rnn import PackedSequence
 
-from tensorstate.bits import pack_states, packed_width
+from tensorstate.bits import StatePacker, packed_width
 
-__all__ = ["TensorBatch", "pack_on_device"]
+__all__ = ["TensorBatch", "pack_on_device", "packed_order"]
 
 
 def pack_on_device(
@@ -111,6 +112,41 @@ def _bit_values(device: torch.device) -> torch.Tensor:
     )
 
 
+def packed_order(packed: PackedSequence) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the steps of packed sequences are, sequence by sequence.
+
+    A packed sequence holds the first steps of all sequences, the longest first, then the second
+    steps of those that have one, and so on.
+
+    Parameters
+    ----------
+    packed : PackedSequence
+        What ``torch.nn.utils.rnn.pack_padded_sequence`` makes.
+
+    Returns
+    -------
+    lengths : (instances,) int64
+        The length of each sequence, in the order that they had before they were packed.
+    rows : (n,) int64
+        The rows of ``packed.data`` in that order, each sequence from its first step to its last.
+
+    Examples
+    --------
+    >>> from torch.nn.utils.rnn import pack_sequence
+    >>> packed = pack_sequence([torch.arange(2), torch.arange(3)], enforce_sorted=False)
+    >>> lengths, rows = packed_order(packed)
+    >>> lengths, packed.data[rows]
+    (array([2, 3]), tensor([0, 1, 0, 1, 2]))
+    """
+    sizes = packed.batch_sizes.numpy().astype(np.int64)
+    places = np.arange(sizes[0])
+    if packed.unsorted_indices is not None:
+        places = packed.unsorted_indices.cpu().numpy()
+    has_step = places[:, None] < sizes
+    rows = (np.cumsum(sizes) - sizes) + places[:, None]
+    return has_step.sum(1), rows[has_step]
+
+
 @dataclass(frozen=True)
 class TensorBatch:
     """Activations in a tensor: packed where they are, so that only states leave a device.
@@ -132,17 +168,15 @@ class TensorBatch:
         """Return all activations on the host."""
         return _as_numpy(self.tensor.cpu())
 
-    def pack(
-        self, start: int, stop: int, limits: NDArray[np.float64]
-    ) -> tuple[NDArray[np.uint8], int]:
+    def pack(self, start: int, stop: int, packer: StatePacker) -> tuple[NDArray[np.uint8], int]:
         """Pack which neurons of some instances fire; see `Batch.pack`."""
         some = self.tensor[start:stop]
         if some.device.type != "cpu":
-            packed, nans = pack_on_device(some, limits, -1)
+            packed, nans = pack_on_device(some, packer.limits, -1)
             return packed.cpu().numpy(), int(nans)
         if _is_unknown_to_numpy(some.dtype):
-            limits = _rounded(limits, some.dtype)
-        return pack_states(_as_numpy(some), limits)
+            packer = StatePacker(_rounded(packer.limits, some.dtype))
+        return packer.pack(_as_numpy(some))
 
 
 def _as_numpy(tensor: torch.Tensor) -> NDArray[Any]:

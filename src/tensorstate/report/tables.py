@@ -6,7 +6,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["layer_table"]
+__all__ = ["damage_table", "layer_table"]
 
 
 def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
@@ -32,7 +32,9 @@ def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
         table.add_column(header, justify="right")
     limited = []
     for name, row in summary.iterrows():
-        counts = [f"{int(row[column]):,}" for column in headers[:5]]
+        counts = [
+            "vary" if pd.isna(row[column]) else f"{int(row[column]):,}" for column in headers[:5]
+        ]
         if row["states"] == 0:
             table.add_row(escape(str(name)), *counts, "-", "-")
             continue
@@ -51,4 +53,27 @@ def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
             ["* limited by the number of states captured, not by the layer:", *limited]
         )
         table.caption_justify = "left"
+    return table
+
+
+def damage_table(damage: pd.DataFrame) -> Table:
+    """Lay damage out for a terminal.
+
+    Parameters
+    ----------
+    damage : pandas.DataFrame
+        From `StateRun.verify`: a row for each damage.
+
+    Returns
+    -------
+    rich.table.Table
+    """
+    table = Table(title=f"{len(damage)} damaged", title_justify="left")
+    for header in ("layer", "part", "chunk", "instances", "problem"):
+        table.add_column(header, overflow="fold")
+    for row in damage.to_dict(orient="records"):
+        chunk = "-" if row["chunk"] is pd.NA else str(row["chunk"])
+        instances = f"{row['first_instance']} to {row['last_instance']}"
+        cells = (row["layer"], row["part"], chunk, instances, row["problem"])
+        table.add_row(*(escape(cell) for cell in cells))
     return table

@@ -53,6 +53,8 @@ class RunSurvey:
         Whether the run has parts of several writers, or is to have them: then instances are
         committed part by part. A run that one writer writes alone has its committed instances as
         an attribute of its own.
+    alone : int
+        How many instances a writer that writes the run alone has committed, as the run says.
     instances : int
         How many instances are committed, those of all parts together.
     committed : dict of str to range
@@ -62,6 +64,7 @@ class RunSurvey:
     where: str
     layers: dict[str, StoredLayerParts]
     shared: bool
+    alone: int
     instances: int
     committed: dict[str, range]
 
@@ -85,8 +88,7 @@ class RunSurvey:
         if not self.shared:
             return [reader for _, reader in parts]
         return [
-            reader.first(len(self.committed[name]) * stored.info.positions)
-            for name, reader in parts
+            reader.first(len(self.committed[name]), stored.info.positions) for name, reader in parts
         ]
 
 
@@ -125,7 +127,7 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
     alone = committed_instances(run)
     committed = {name: _committed(name, layers.values(), alone, where) for name in sorted(found)}
     instances = sum(map(len, committed.values())) if shared else alone
-    return RunSurvey(where, layers, shared, instances, committed)
+    return RunSurvey(where, layers, shared, alone, instances, committed)
 
 
 def _stored_layer(group: zarr.Group, where: str) -> StoredLayerParts:
@@ -169,7 +171,10 @@ def _committed(part: str, layers: Iterable[StoredLayerParts], alone: int, where:
     start = first.pop()
     # The rows as well: after a kill while rows are dropped, they are fewer than was committed.
     instances = min(
-        min(alone if reader.instances is None else reader.instances, len(reader) // info.positions)
+        min(
+            alone if reader.instances is None else reader.instances,
+            len(reader.extents(info.positions)),
+        )
         for reader, info in stored
     )
     return range(start, start + instances)
