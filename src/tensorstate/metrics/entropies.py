@@ -22,6 +22,10 @@ from tensorstate.metrics.unseen import chao_shen, chao_wang_jost
 __all__ = ["ESTIMATORS", "check_entropy_options", "entropy", "entropy_of_spectrum"]
 
 
+# The unbiased estimate multiplies as many exact integers as its order has units.
+_LARGEST_WHOLE = 1000
+
+
 @dataclass(frozen=True)
 class Estimator:
     """A way to estimate an entropy.
@@ -67,8 +71,8 @@ ESTIMATORS = {
     "jackknife": _of_shannon(jackknife),
     "unbiased": Estimator(
         lambda spectrum, alpha, _states: unbiased(spectrum, int(alpha)),
-        "the whole orders from 2",
-        lambda alpha: alpha >= 2 and float(alpha).is_integer(),
+        f"the whole orders from 2 to {_LARGEST_WHOLE}",
+        lambda alpha: 2 <= alpha <= _LARGEST_WHOLE and float(alpha).is_integer(),
     ),
 }
 
@@ -101,7 +105,7 @@ def entropy(
         - "nsb": Bayesian, of Nemenman, Shafee and Bialek; order 1; needs `states`. The mean:
           `nsb_entropy` gives the deviation as well.
         - "jackknife": of the plug-in entropy; order 1.
-        - "unbiased": from the unbiased estimate of the power sum; whole orders from 2.
+        - "unbiased": from the unbiased estimate of the power sum; whole orders from 2 to 1000.
 
         All but "plugin" and "nsb" may give somewhat more than log2 of the possible states, or
         less than 0: what they give is not cut off there. Formulas and sources stand with the

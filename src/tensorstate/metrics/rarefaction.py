@@ -123,17 +123,19 @@ def rarefaction_of_spectrum(
 
 def _distinct(counted: Spectrum, size: int) -> float:
     """Return the number of distinct states that so many rows have on average."""
-    left = [counted.total - c - size for c in counted.times_seen]
-    missable = np.array(left) >= 0
-    counts = np.array(counted.times_seen, np.float64)[missable]
-    # The chance to be missed, C(N - n, m) / C(N, m), is the same with n and m exchanged: as a
-    # quotient of two products of as many factors as the smaller has units.
-    fewer, more = np.minimum(counts, size), np.maximum(counts, size)
-    ends = np.array([x for x in left if x >= 0], np.float64) + 1, counted.total - fewer + 1
-    log_missed = fewer * np.log1p(-more / ends[1]) + log_excess(ends[0], fewer)
-    seen = np.ones(len(left))
-    seen[missable] = -np.expm1(log_missed - log_excess(ends[1], fewer))
-    return math.fsum((seen * np.array(counted.number_of_states)).tolist())
+    counts, states = np.array([*counted], np.int64).T
+    # States of which more rows are there than are left out are seen for certain.
+    missable = counts <= counted.total - size
+    counts = counts[missable]
+    # The chance to be missed, C(N - n, m) / C(N, m), is the same with n and m exchanged: it is a
+    # quotient of two rising factorials, of as many factors as the smaller of them has units.
+    factors, other = np.minimum(counts, size), np.maximum(counts, size)
+    above, below = counted.total - counts - size + 1, counted.total - factors + 1
+    log_missed = factors * np.log1p(-other / below)
+    log_missed += log_excess(above, factors) - log_excess(below, factors)
+    seen = np.ones(len(states))
+    seen[missable] = -np.expm1(log_missed)
+    return math.fsum((seen * states).tolist())
 
 
 def _entropy(counted: Spectrum, size: int) -> float:
