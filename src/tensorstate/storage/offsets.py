@@ -180,7 +180,7 @@ class StoredOffsets:
         return starts, stops
 
     def damage(self) -> Iterator[tuple[range, str]]:
-        """Yield the instances that offsets which cannot be read leave without their rows, and why."""
+        """Yield instances whose rows nobody can find, as offsets cannot be read, and why."""
         try:
             array = self._open()
         except ValueError as error:
