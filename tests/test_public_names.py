@@ -53,8 +53,15 @@ def test_a_stored_run_says_the_same_where_no_framework_can_be_imported(tmp_path)
 
 
 def test_importing_imports_no_framework():
-    loaded = run_python("import tensorstate, sys; print(*sys.modules)").split()
+    every = "import tensorstate as ts, sys; [getattr(ts, name) for name in ts.__all__]; "
+    loaded = run_python(every + "print(*sys.modules)").split()
     assert not set(FRAMEWORKS) & set(loaded)
+    assert "tensorstate.storage" in loaded
+
+
+def test_nothing_is_imported_before_it_is_used():
+    loaded = run_python("import tensorstate, sys; print(*sys.modules)").split()
+    assert not {"numpy", "pandas", "zarr", "dask", "numba"} & set(loaded)
     assert "tensorstate" in loaded
 
 

@@ -8,22 +8,42 @@ deep-learning framework.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorstate._version import __version__
-from tensorstate.bits import compress_states, decompress_states
-from tensorstate.capture import (
-    StateRecorder,
-    build_efficiency_model,
-    remove_state_layers,
-    reset_efficiency_model,
-)
-from tensorstate.counting import StateHistogram, count_states, plan_count
-from tensorstate.metrics import aIQ, entropy, network_efficiency
-from tensorstate.storage import StateRun, open_run
 
-# What needs a framework is imported when it is used, and so is no part of a star import.
-_LAZY = {
+if TYPE_CHECKING:
+    from tensorstate.bits import compress_states, decompress_states
+    from tensorstate.capture import (
+        StateRecorder,
+        build_efficiency_model,
+        remove_state_layers,
+        reset_efficiency_model,
+    )
+    from tensorstate.counting import StateHistogram, count_states, plan_count
+    from tensorstate.metrics import aIQ, entropy, network_efficiency
+    from tensorstate.storage import StateRun, open_run
+
+# Where names come from when they are first used: to import all of it takes most of a second.
+_MODULES = {
+    "StateHistogram": "tensorstate.counting",
+    "StateRecorder": "tensorstate.capture",
+    "StateRun": "tensorstate.storage",
+    "aIQ": "tensorstate.metrics",
+    "build_efficiency_model": "tensorstate.capture",
+    "compress_states": "tensorstate.bits",
+    "count_states": "tensorstate.counting",
+    "decompress_states": "tensorstate.bits",
+    "entropy": "tensorstate.metrics",
+    "network_efficiency": "tensorstate.metrics",
+    "open_run": "tensorstate.storage",
+    "plan_count": "tensorstate.counting",
+    "remove_state_layers": "tensorstate.capture",
+    "reset_efficiency_model": "tensorstate.capture",
+}
+
+# What needs a framework is no part of a star import.
+_WITH_FRAMEWORK = {
     "EfficiencyCallback": "tensorstate.capture.callback",
     "StateCapture": "tensorstate.capture.keras",
     "StateCaptureHook": "tensorstate.capture.torch",
@@ -49,10 +69,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULES.get(name) or _WITH_FRAMEWORK.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_LAZY})
+    return sorted({*__all__, *_WITH_FRAMEWORK})

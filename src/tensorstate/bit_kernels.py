@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from tensorstate.compiled import kernel
-from tensorstate.intrinsics import prefetch_to_read
+from tensorstate.intrinsics import popcount, prefetch_to_read
 
 __all__ = ["LANES", "pack_channels_first", "pack_rows"]
 
@@ -18,7 +18,7 @@ LANES = 16
 """Elements that are compared together."""
 
 # Elements to ask memory for ahead: the hardware's own prefetch stops at every page of 4 KiB.
-_AHEAD = 512
+_AHEAD = 2048
 
 
 @intrinsic(prefer_literal=True)
@@ -65,14 +65,6 @@ def _store(typing_context, out, i, bits, size):  # type: ignore[no-untyped-def]
     return types.void(out, types.intp, types.uint64, size), codegen
 
 
-@intrinsic
-def _popcount(typing_context, bits):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.ctpop(args[0])
-
-    return types.uint64(types.uint64), codegen
-
-
 @kernel
 def pack_rows(x, neurons, limits, out):  # type: ignore[no-untyped-def]
     """Pack flat rows of ``neurons`` floats, 16 compared at a time; count the NaNs.
@@ -92,7 +84,7 @@ def pack_rows(x, neurons, limits, out):  # type: ignore[no-untyped-def]
             prefetch_to_read(x, i + _AHEAD)
             fires, nan = _compare(x, i, limits, j, 16)
             _store(out, o, fires, 2)
-            nans += _popcount(nan)
+            nans += popcount(nan)
             i += LANES
             j += LANES
             o += 2
@@ -109,7 +101,7 @@ def pack_rows(x, neurons, limits, out):  # type: ignore[no-untyped-def]
             for bit in range(tail):
                 fires |= np.uint64(x[i + bit] > limits[j + bit]) << np.uint64(bit)
                 nan |= np.uint64(x[i + bit] != x[i + bit]) << np.uint64(bit)
-        nans += _popcount(nan)
+        nans += popcount(nan)
         i = end
         if tail > 8:
             _store(out, o, fires, 2)

@@ -6,6 +6,7 @@ bits of the last byte are 0.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from tensorstate.bit_kernels import LANES, pack_channels_first, pack_rows
 
 __all__ = [
+    "StatePacker",
     "check_activations",
     "compress_states",
     "decompress_states",
@@ -26,6 +28,8 @@ _BLOCK_ELEMENTS = 1 << 20
 
 # Where fewer positions than this lie together, copying their activations into rows is faster.
 _LEAST_POSITIONS = 16
+
+_DTYPES_OF_KERNELS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
 def packed_width(neurons: int) -> int:
@@ -125,100 +129,129 @@ def decompress_states(packed: ArrayLike, neurons: int) -> NDArray[np.bool_]:
 
 
 def pack_states(x: NDArray[Any], threshold: ArrayLike = 0.0) -> tuple[NDArray[np.uint8], int]:
-    """Pack like `compress_states`, and count the NaN activations on the way.
+    """Pack like `compress_states`, and count the NaN activations; see `StatePacker.pack`."""
+    return StatePacker(threshold).pack(x)
+
+
+class StatePacker:
+    """Packs the batches of a layer: what is the same for all of them is worked out once.
 
     Parameters
     ----------
-    x : ndarray, shape (..., neurons)
-        Activations.
     threshold : float or array_like of shape (neurons,), default 0
         A neuron fires where its activation is strictly greater.
 
-    Returns
-    -------
-    packed : ndarray of uint8, shape (..., ceil(neurons / 8))
-        The packed states.
-    nans : int
-        How many activations were NaN.
+    Attributes
+    ----------
+    limits : ndarray, shape () or (neurons,)
+        The threshold.
     """
-    limits = np.asarray(threshold)
-    check_activations(x, limits)
-    neurons = x.shape[-1]
-    packed = np.empty((*x.shape[:-1], packed_width(neurons)), np.uint8)
-    if x.size == 0:
-        return packed, 0
-    if x.ndim == 1:
-        return packed, _pack_rows(x[np.newaxis], limits, packed[np.newaxis])
-    if x.flags.c_contiguous:
-        rows = x.reshape(-1, neurons)
-        return packed, _pack_blocks(rows, limits, packed.reshape(len(rows), -1))
-    if _lies_by_channels(x):
-        channels = np.moveaxis(x, -1, 1).reshape(len(x), neurons, -1)
-        by_position = packed.reshape(len(x), -1, packed.shape[-1])
-        return packed, int(pack_channels_first(_fixed(channels), _padded(limits, x), by_position))
-    return packed, _pack_blocks(x, limits, packed)
+
+    def __init__(self, threshold: ArrayLike = 0.0) -> None:
+        self.limits = np.asarray(threshold)
+        self._padded: dict[tuple[np.dtype[Any], int], NDArray[Any]] = {}
+
+    def pack(self, x: NDArray[Any]) -> tuple[NDArray[np.uint8], int]:
+        """Pack a batch, and count the NaN activations on the way.
+
+        Parameters
+        ----------
+        x : ndarray, shape (..., neurons)
+            Activations.
+
+        Returns
+        -------
+        packed : ndarray of uint8, shape (..., ceil(neurons / 8))
+            The packed states.
+        nans : int
+            How many activations were NaN.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `compress_states`.
+        """
+        padded = self._padded_for(x)
+        neurons = x.shape[-1]
+        packed = np.empty((*x.shape[:-1], packed_width(neurons)), np.uint8)
+        if x.size == 0:
+            return packed, 0
+        if x.dtype in _DTYPES_OF_KERNELS:
+            if x.flags.c_contiguous:
+                flat = packed.reshape(-1)
+                return packed, int(pack_rows(_fixed(x.reshape(-1)), neurons, padded, flat))
+            channels = _channels_first(x)
+            if channels is not None:
+                by_position = packed.reshape(len(x), -1, packed.shape[-1])
+                return packed, int(pack_channels_first(_fixed(channels), padded, by_position))
+        return packed, self._pack_blocks(np.atleast_2d(x), padded, np.atleast_2d(packed))
+
+    def _padded_for(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return a threshold for every neuron, rounded to the dtype of `x`, as kernels take it."""
+        kind = (x.dtype, x.shape[-1] if x.ndim else 0)
+        if kind not in self._padded:
+            check_activations(x)
+            _check_limits(self.limits, kind[1])
+            self._padded[kind] = _padded(self.limits, *kind)
+        return self._padded[kind]
+
+    def _pack_blocks(self, x: NDArray[Any], padded: NDArray[Any], packed: NDArray[np.uint8]) -> int:
+        """Pack along the first axis, block by block, so that copies stay small."""
+        step = max(1, _BLOCK_ELEMENTS // (x.size // len(x)))
+        nans = 0
+        for start in range(0, len(x), step):
+            nans += self._pack_rows(x[start : start + step], padded, packed[start : start + step])
+        return nans
+
+    def _pack_rows(self, x: NDArray[Any], padded: NDArray[Any], packed: NDArray[np.uint8]) -> int:
+        if x.dtype.kind in "iub":
+            packed[...] = np.packbits(x > self.limits, axis=-1, bitorder="little")
+            return 0
+        if x.dtype.itemsize > 8:  # long double has no kernel
+            limits = self.limits.astype(x.dtype)
+            packed[...] = np.packbits(x > limits, axis=-1, bitorder="little")
+            return int(np.count_nonzero(np.isnan(x)))
+        rows = _fixed(np.ascontiguousarray(x, dtype=padded.dtype))
+        return int(pack_rows(rows.reshape(-1), x.shape[-1], padded, packed.reshape(-1)))
 
 
-def _lies_by_channels(x: NDArray[Any]) -> bool:
-    """Whether memory holds all positions of one neuron, and then those of the next."""
-    return (
-        x.dtype in (np.float32, np.float64)
-        and x.dtype.isnative
-        and x[0, ..., 0].size >= _LEAST_POSITIONS
-        and np.moveaxis(x, -1, 1).flags.c_contiguous
-    )
-
-
-def check_activations(x: NDArray[Any], threshold: ArrayLike = 0.0) -> None:
+def check_activations(x: NDArray[Any]) -> None:
     """Raise the TypeError or ValueError of `compress_states` for what cannot be packed."""
     is_number = x.dtype.kind in "fiub" or x.dtype.name == "bfloat16"
     if not is_number:
         raise TypeError(f"activations are real numbers or booleans, not {x.dtype}")
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"activations need at least one neuron on the last axis, not {x.shape}")
-    limits = np.asarray(threshold)
+
+
+def _check_limits(limits: NDArray[Any], neurons: int) -> None:
     if limits.dtype.kind not in "fiub":
         raise TypeError(f"thresholds are real numbers, not {limits.dtype}")
-    if limits.ndim and limits.shape != x.shape[-1:]:
+    if limits.ndim and limits.shape != (neurons,):
         raise ValueError(
-            f"there is one threshold, or one for each of {x.shape[-1]} neurons, "
+            f"there is one threshold, or one for each of {neurons} neurons, "
             f"but these have the shape {limits.shape}"
         )
     if np.isnan(limits).any():
         raise ValueError("a threshold is NaN: no activation would ever fire")
 
 
-def _pack_blocks(x: NDArray[Any], limits: NDArray[Any], packed: NDArray[np.uint8]) -> int:
-    """Pack along the first axis, block by block, so that copies stay small."""
-    step = max(1, _BLOCK_ELEMENTS // (x.size // len(x)))
-    if x.dtype in (np.float32, np.float64) and x.dtype.isnative and x.flags.c_contiguous:
-        step = len(x)
-    nans = 0
-    for start in range(0, len(x), step):
-        nans += _pack_rows(x[start : start + step], limits, packed[start : start + step])
-    return nans
-
-
-def _pack_rows(x: NDArray[Any], limits: NDArray[Any], packed: NDArray[np.uint8]) -> int:
-    if x.dtype.kind in "iub":
-        packed[...] = np.packbits(x > limits, axis=-1, bitorder="little")
-        return 0
-    if x.dtype.itemsize > 8:  # long double has no kernel
-        packed[...] = np.packbits(x > limits.astype(x.dtype), axis=-1, bitorder="little")
-        return int(np.count_nonzero(np.isnan(x)))
-    padded = _padded(limits, x)
-    rows = _fixed(np.ascontiguousarray(x, dtype=padded.dtype))
-    return int(pack_rows(rows.reshape(-1), x.shape[-1], padded, packed.reshape(-1)))
-
-
-def _padded(limits: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-    """Return a threshold for every neuron, rounded to the dtype of `x`, in that of the kernels."""
-    neurons = x.shape[-1]
-    padded = np.zeros(neurons + -neurons % LANES, np.float64 if x.itemsize == 8 else np.float32)
+def _padded(limits: NDArray[Any], dtype: np.dtype[Any], neurons: int) -> NDArray[Any]:
+    if dtype.kind in "iub" or dtype.itemsize > 8:  # which are compared with the limits themselves
+        return limits
+    padded = np.zeros(neurons + -neurons % LANES, np.float64 if dtype.itemsize == 8 else np.float32)
     # A threshold beyond what the dtype holds is an infinity, which nothing, or all, is above.
     with np.errstate(over="ignore"):
-        padded[:neurons] = limits.astype(x.dtype.newbyteorder("="))
+        padded[:neurons] = limits.astype(dtype.newbyteorder("="))
     return padded
+
+
+def _channels_first(x: NDArray[Any]) -> NDArray[Any] | None:
+    """Return (instances, neurons, positions) if memory holds them in this order, else None."""
+    if math.prod(x.shape[1:-1]) < _LEAST_POSITIONS:
+        return None
+    turned = x.transpose(0, -1, *range(1, x.ndim - 1))
+    return turned.reshape(*turned.shape[:2], -1) if turned.flags.c_contiguous else None
 
 
 def _fixed(array: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tensorstate._version import __version__
 from tensorstate.metrics import network_efficiency
-from tensorstate.report import layer_table
+from tensorstate.report import damage_table, layer_table
 from tensorstate.storage import DamagedChunkError, StateRun, open_run
 
 __all__ = ["main"]
@@ -81,6 +81,35 @@ def info(run: str, as_json: bool) -> None:
     console.print(layer_table(summary))
     if network is not None:
         console.print(f"Network efficiency: {100 * network:.1f} %")
+
+
+@_commands.command(
+    epilog="Examples: tensorstate verify run.zarr, or tensorstate verify --salvage new run.zarr"
+)
+@click.argument("run")
+@click.option("--salvage", metavar="OUT", help="Write the instances that are whole to a new run.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def verify(run: str, salvage: str | None, as_json: bool) -> None:
+    """Read everything that a RUN has committed, and list what is damaged.
+
+    Exits with 3 if something is, also if what is whole was salvaged.
+    """
+    opened = open_run(run)
+    damage = opened.verify()
+    salvaged = opened.salvage(salvage).instances if salvage and len(damage) else None
+    if as_json:
+        rows = damage.astype(object).where(damage.notna(), None).to_dict(orient="records")
+        found = {"instances": opened.instances, "damage": rows, "salvaged": salvaged}
+        click.echo(json.dumps(found))
+    elif len(damage):
+        console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+        console.print(damage_table(damage))
+        if salvaged is not None:
+            click.echo(f"{salvaged:,} of {opened.instances:,} instances are whole, in {salvage}")
+    else:
+        click.echo(f"whole: {len(opened)} layers, {opened.instances:,} instances")
+    if len(damage):
+        sys.exit(DAMAGED)
 
 
 def _as_json(run: StateRun, summary: Any, network: float | None) -> dict[str, Any]:

@@ -88,6 +88,16 @@ load16, load32, load64 = (_make_load(bits) for bits in (16, 32, 64))
 
 
 @intrinsic
+def popcount(typingctx: Any, word: Any) -> Any:
+    """Return how many bits of a uint64 are set."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
 def pointer(typingctx: Any, address: Any) -> Any:
     """Turn an address (int64) into the untyped pointer that `numba.carray` takes."""
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tensorstate.bits import StatePacker
 from tensorstate.capture.torch_packing import TensorBatch, pack_on_device
 
 DTYPES = [
@@ -50,7 +51,7 @@ def test_a_threshold_for_each_neuron(dtype, axis):
     packed, _ = pack_on_device(x, limits, axis)
     np.testing.assert_array_equal(packed.numpy(), expected(x, limits, axis))
     batch = TensorBatch(x.movedim(axis, -1))
-    np.testing.assert_array_equal(batch.pack(1, 3, limits)[0], packed.numpy()[1:3])
+    np.testing.assert_array_equal(batch.pack(1, 3, StatePacker(limits))[0], packed.numpy()[1:3])
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:4], ids=str)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate.bits import pack_states
+from tensorstate.bits import StatePacker
 
 __all__ = ["Batch", "HostBatch"]
 
@@ -23,17 +23,15 @@ class Batch(Protocol):
     def values(self) -> NDArray[Any]:
         """Return all activations on the host, the neurons on the last axis."""
 
-    def pack(
-        self, start: int, stop: int, limits: NDArray[np.float64]
-    ) -> tuple[NDArray[np.uint8], int]:
+    def pack(self, start: int, stop: int, packer: StatePacker) -> tuple[NDArray[np.uint8], int]:
         """Pack which neurons of some instances fire.
 
         Parameters
         ----------
         start, stop : int
             From which instance up to which other.
-        limits : ndarray, shape () or (neurons,)
-            A neuron fires where its activation is strictly greater.
+        packer : StatePacker
+            Knows which neurons fire.
 
         Returns
         -------
@@ -65,8 +63,6 @@ class HostBatch:
         """Return the array."""
         return self.array
 
-    def pack(
-        self, start: int, stop: int, limits: NDArray[np.float64]
-    ) -> tuple[NDArray[np.uint8], int]:
+    def pack(self, start: int, stop: int, packer: StatePacker) -> tuple[NDArray[np.uint8], int]:
         """Pack which neurons of some instances fire; see `Batch.pack`."""
-        return pack_states(self.array[start:stop], limits)
+        return packer.pack(self.array[start:stop])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorstate.bits import check_activations, packed_width
+from tensorstate.bits import StatePacker, check_activations, packed_width
 from tensorstate.capture.batches import Batch, HostBatch
 from tensorstate.capture.options import CaptureOptions, shared_run
 from tensorstate.capture.thresholds import (
@@ -183,6 +183,7 @@ class StateRecorder(RecordedStates):
         self._source_layer = source_layer
         self._index: int | None = None
         self._info: LayerInfo | None = None
+        self._packer: StatePacker | None = None
         self._rows = 0
         self._warned = False
         self._lock = threading.Lock()
@@ -223,9 +224,11 @@ class StateRecorder(RecordedStates):
         if not self.capture_on:
             return
         array = _as_array(array)
-        batch = np.moveaxis(array, self.channel_axis_of(array.shape), -1)
-        check_activations(batch)
-        self.record_batch(HostBatch(batch))
+        axis = self.channel_axis_of(array.shape)
+        if axis != array.ndim - 1:
+            array = np.moveaxis(array, axis, -1)
+        check_activations(array)
+        self.record_batch(HostBatch(array))
 
     def record_batch(self, batch: Batch) -> None:
         """Record the states of a batch, wherever it is; see `record`."""
@@ -275,6 +278,7 @@ class StateRecorder(RecordedStates):
                 info = replace(info, threshold=agreed.threshold)
             self._rows = self._writer.add_layer(self.name, info) * positions
             self._info = info
+            self._packer = StatePacker(info.threshold)
         elif (neurons, positions) != (self._info.neurons, self._info.positions):
             raise ValueError(
                 f"capture {self.name!r} got {neurons} neurons at {positions} positions, after "
@@ -305,11 +309,10 @@ class StateRecorder(RecordedStates):
         width = packed_width(neurons)
         rows_of_instance = math.prod(positions)
         step = max(1, self._writer.piece_bytes // (width * rows_of_instance))
-        assert self._info is not None
-        limits = np.asarray(self._info.threshold)
+        assert self._packer is not None
         nans = 0
         for start in range(0, instances, step):
-            packed, piece_nans = batch.pack(start, min(start + step, instances), limits)
+            packed, piece_nans = batch.pack(start, min(start + step, instances), self._packer)
             rows = packed.reshape(-1, width)
             self._writer.put(self.name, rows)
             self._rows += len(rows)

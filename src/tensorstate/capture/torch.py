@@ -202,7 +202,7 @@ def main_output(output: Any) -> Any:
 
 
 def record_tensor(
-    recorder: StateRecorder, tensor: Any, what: str, instances_on_axis_1: bool = False
+    recorder: StateRecorder, tensor: Any, what: object, instances_on_axis_1: bool = False
 ) -> None:
     """Record what a module took or gave.
 
@@ -215,8 +215,8 @@ def record_tensor(
         Where to.
     tensor : torch.Tensor
         What to record.
-    what : str
-        Names it in an error.
+    what : object
+        Names it in an error, as text.
     instances_on_axis_1 : bool
         Whether axis 1 is to become axis 0.
 
@@ -241,7 +241,8 @@ def record_tensor(
         x = x.movedim(1, 0)
     if x.dtype in _ON_HOST_ONLY:
         x = x.cpu()
-    recorder.record_batch(TensorBatch(x.movedim(recorder.channel_axis_of(tuple(x.shape)), -1)))
+    axis = recorder.channel_axis_of(tuple(x.shape))
+    recorder.record_batch(TensorBatch(x if axis == x.ndim - 1 else x.movedim(axis, -1)))
 
 
 def in_backward() -> bool:
@@ -275,7 +276,7 @@ def _is_symbolic(tensor: Any) -> bool:
     return type(tensor) is torch.fx.Proxy
 
 
-def _check_plain(tensor: Any, what: str) -> None:
+def _check_plain(tensor: Any, what: object) -> None:
     """Raise what keeps something from being recorded that is no plain tensor of numbers."""
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"{what} is a {type(tensor).__name__}, not a tensor: {_ADVICE}")

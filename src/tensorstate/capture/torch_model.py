@@ -135,7 +135,7 @@ class _Taps:
             recorder = self._recorder_at(place, calls[place])
         calls[place] += 1
         if recorder.capture_on:
-            record_tensor(recorder, value, str(place), place.instances_on_axis_1)
+            record_tensor(recorder, value, place, place.instances_on_axis_1)
 
     def remove(self) -> None:
         """Take the hooks off the model."""

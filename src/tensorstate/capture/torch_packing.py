@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate.bits import pack_states, packed_width
+from tensorstate.bits import StatePacker, packed_width
 
 __all__ = ["TensorBatch", "pack_on_device"]
 
@@ -132,17 +132,15 @@ class TensorBatch:
         """Return all activations on the host."""
         return _as_numpy(self.tensor.cpu())
 
-    def pack(
-        self, start: int, stop: int, limits: NDArray[np.float64]
-    ) -> tuple[NDArray[np.uint8], int]:
+    def pack(self, start: int, stop: int, packer: StatePacker) -> tuple[NDArray[np.uint8], int]:
         """Pack which neurons of some instances fire; see `Batch.pack`."""
         some = self.tensor[start:stop]
         if some.device.type != "cpu":
-            packed, nans = pack_on_device(some, limits, -1)
+            packed, nans = pack_on_device(some, packer.limits, -1)
             return packed.cpu().numpy(), int(nans)
         if _is_unknown_to_numpy(some.dtype):
-            limits = _rounded(limits, some.dtype)
-        return pack_states(_as_numpy(some), limits)
+            packer = StatePacker(_rounded(packer.limits, some.dtype))
+        return packer.pack(_as_numpy(some))
 
 
 def _as_numpy(tensor: torch.Tensor) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["layer_table"]
+__all__ = ["damage_table", "layer_table"]
 
 
 def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
@@ -50,4 +50,27 @@ def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
     if limited:
         table.caption = "* limited by the number of states captured, not by the layer"
         table.caption_justify = "left"
+    return table
+
+
+def damage_table(damage: pd.DataFrame) -> Table:
+    """Lay damage out for a terminal.
+
+    Parameters
+    ----------
+    damage : pandas.DataFrame
+        From `StateRun.verify`: a row for each damage.
+
+    Returns
+    -------
+    rich.table.Table
+    """
+    table = Table(title=f"{len(damage)} damaged", title_justify="left")
+    for header in ("layer", "part", "chunk", "instances", "problem"):
+        table.add_column(header, overflow="fold")
+    for row in damage.to_dict(orient="records"):
+        chunk = "-" if row["chunk"] is pd.NA else str(row["chunk"])
+        instances = f"{row['first_instance']} to {row['last_instance']}"
+        cells = (row["layer"], row["part"], chunk, instances, row["problem"])
+        table.add_row(*(escape(cell) for cell in cells))
     return table

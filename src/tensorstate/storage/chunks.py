@@ -12,6 +12,7 @@ written to the same bytes, by each thread for itself::
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import struct
 import uuid
@@ -48,9 +49,13 @@ _OVERHEAD = _HEADER.size + _CHECKSUM.size
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 16 << 10
-_WORTH = 3 / 4
+_WORTH = {b"lz4": 1 / 3, b"zstd": 3 / 4}
 """Chunks of which a sample does not shrink to so much are stored as they are: to compress them
-takes longer than to write what it saves, and so it is when they are read."""
+takes longer than to write what it saves, and so it is when they are read. States that shrink by
+half are those that LZ4 is slowest with; who wants the smaller files asks for zstd."""
+
+_MEMCPYED = 2  # blosc's flag of a chunk that is stored as it is
+_PLAIN_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ class LocalChunks:
     def write(self, number: int, rows: NDArray[np.uint8]) -> None:
         """Write a chunk, in place of what is there: whoever reads meets the old one or the new.
 
-        It is compressed as Zarr would do it, or not at all where that saves less than a quarter.
+        It is compressed as Zarr would do it, or not at all where that saves too little.
 
         Parameters
         ----------
@@ -146,16 +151,18 @@ class LocalChunks:
         OSError
             If it cannot be written; nothing is left of it then.
         """
-        name, level, *settings = self._compressor
-        level = level if self._is_worth_compressing(rows.reshape(-1)) else 0
-        content = blosc.compress(rows.reshape(-1), name, level, *settings)
-        checksum = _CHECKSUM.pack(google_crc32c.value(content))
+        content = rows.reshape(-1)
+        if self._is_worth_compressing(content):
+            pieces: tuple[Any, ...] = (blosc.compress(content, *self._compressor),)
+        else:
+            pieces = (self._header_of_plain(content), content)
+        checksum = _CHECKSUM.pack(functools.reduce(google_crc32c.extend, pieces, 0))
         path = os.path.join(self.folder, self.key(number))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         unfinished = f"{path}.{uuid.uuid4().hex}.partial"
         try:
             with open(unfinished, "xb") as file:
-                file.writelines((content, checksum))
+                file.writelines((*pieces, checksum))
             os.replace(unfinished, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -169,7 +176,17 @@ class LocalChunks:
         # From all over the chunk: the end of the last one is empty.
         sample = content[: _SAMPLES * step].reshape(_SAMPLES, step)[:, :_SAMPLE_BYTES]
         sample = np.ascontiguousarray(sample).reshape(-1)
-        return len(blosc.compress(sample, *self._compressor)) <= _WORTH * sample.size
+        shrunk = len(blosc.compress(sample, *self._compressor))
+        return shrunk <= _WORTH[self._compressor[0]] * sample.size
+
+    def _header_of_plain(self, content: NDArray[np.uint8]) -> bytes:
+        """Return what blosc writes before a content that it does not compress."""
+        name, _, *settings = self._compressor
+        # Its versions, flags and size of an element are taken from a few bytes that it stores so.
+        few = blosc.compress(content[:1], name, 0, *settings)
+        *versions, flags, element, _, _, _ = _HEADER.unpack(few[: _HEADER.size])
+        size, block = content.size, min(content.size, _PLAIN_BLOCK)
+        return _HEADER.pack(*versions, flags | _MEMCPYED, element, size, block, size + _HEADER.size)
 
     @property
     def _most_stored(self) -> int:

@@ -17,18 +17,21 @@ from tensorstate.counting.keys import WIDEST_EXACT
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
 from tensorstate.storage.cache import HistogramCache
+from tensorstate.storage.classes import LabelStatistics
 from tensorstate.storage.everything import EverythingCounted
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.instances import InstanceNumbers
 from tensorstate.storage.labels import Label, count_by_label, label_codes
+from tensorstate.storage.neurons import NeuronStatistics
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import RawStates
-from tensorstate.storage.selection import count_instances
+from tensorstate.storage.sampling import SampleStatistics
+from tensorstate.storage.selection import SelectedRows, count_instances, select
 
 __all__ = ["LayerStates", "StoredLayer"]
 
 
-class LayerStates:
+class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
     """States of a layer: what was recorded, how often, and what follows from it.
 
     Attributes
@@ -237,7 +240,7 @@ class LayerStates:
         ValueError
             If no states were recorded, the labels are not one for each instance, or the limit is
             too small: for one label, or for the results of all of them. If instances or labels are
-            given for a layer that was captured with ``histogram="live"``.
+            given, and the layer was captured with ``histogram="live"``.
         IndexError
             If an instance is not there, or a mask has another length.
         TypeError
@@ -256,18 +259,16 @@ class LayerStates:
         [2]
         """
         self._check_any_states()
-        if by is not None or instances is not None:
-            self._check_stored("counting some instances")
         parts = self._parts()
         limits: dict[str, Any] = {"memory_limit": memory_limit, "spill": spill}
         if by is not None:
-            numbers = InstanceNumbers.of(parts, self.positions)
+            numbers = self._numbers()
             labels, codes = label_codes(by, numbers.span)
             every = numbers.all()
             places = numbers.places(every if instances is None else instances)
             return count_by_label(parts, places, self.positions, labels, codes[every], **limits)
         if instances is not None:
-            places = InstanceNumbers.of(parts, self.positions).places(instances)
+            places = self._numbers().places(instances)
             return count_instances(parts, places, self.positions, **limits)
         return self._everything.histogram(parts, self._cache(), **limits)
 
@@ -286,6 +287,23 @@ class LayerStates:
         """
         self._check_any_states()
         return self._everything.spectrum(self._parts(), self._cache())
+
+    def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
+        """Return what holds the rows of instances, or all rows; at least one."""
+        self._check_any_states()
+        self._check_stored("looking at single neurons")
+        parts = self._parts()
+        if instances is None:
+            return [part for part in parts if len(part)]
+        selected = select(parts, self._numbers().places(instances), self.positions)
+        if not selected:
+            raise ValueError(f"capture {self.name!r}: no instance is chosen")
+        return selected
+
+    def _numbers(self) -> InstanceNumbers:
+        self._check_any_states()
+        self._check_stored("telling instances apart")
+        return InstanceNumbers.of(self._parts(), self.positions)
 
     def _distinct_packed(self) -> NDArray[np.uint8]:
         if self._known_info().width <= WIDEST_EXACT:

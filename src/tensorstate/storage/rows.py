@@ -41,6 +41,11 @@ class RawStates:
         """Rows and bytes of a chunk, the largest if parts differ: what is best read together."""
         return max((part.chunks[0] for part in self._parts), default=1), self.shape[1]
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether some rows live in this process only."""
+        return any(part.in_memory for part in self._parts)
+
     def __len__(self) -> int:
         return self.shape[0]
 

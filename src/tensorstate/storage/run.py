@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import zarr
+from numpy.typing import ArrayLike, NDArray
 from zarr.abc.store import Store
 
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import open_format
+from tensorstate.storage.joint import PatternStatistics
 from tensorstate.storage.layer import LayerStates, StoredLayer
+from tensorstate.storage.run_labels import load_labels, store_labels
+from tensorstate.storage.salvage import write_whole
 from tensorstate.storage.stores import StoreLike, describe_store
 from tensorstate.storage.survey import survey
+from tensorstate.storage.verification import damage_table, find_damage, whole_instances
 
 __all__ = ["StateRun", "open_run", "summary_of"]
 
 
-class StateRun(Mapping[str, LayerStates]):
+class StateRun(PatternStatistics):
     """A stored run: layer names to layers, in the order in which data met them.
 
     It shows what was committed when it was opened; open it again to see more. Where several
@@ -37,15 +43,20 @@ class StateRun(Mapping[str, LayerStates]):
 
     def __init__(self, group: zarr.Group, where: str, *, writable: bool = True) -> None:
         self._where = where
+        self._group = group
+        self._writable = writable
         self._about: dict[str, Any] = dict(group.attrs["tensorstate"])  # type: ignore[arg-type]
         found = survey(group, where)
         found.check_disjoint()
+        self._found = found
         self._instances = found.instances
         self._parts = found.committed
         self._layers = {}
         for name, stored in sorted(found.layers.items(), key=lambda layer: layer[1].info.index):
             cache = HistogramCache(stored.group.store_path, stored.info.width, writable=writable)
-            self._layers[name] = StoredLayer(name, stored.info, found.readers(name), cache)
+            layer = StoredLayer(name, stored.info, found.readers(name), cache)
+            layer._run_labels = partial(load_labels, group, where)
+            self._layers[name] = layer
 
     def __getitem__(self, name: str) -> LayerStates:
         try:
@@ -85,6 +96,104 @@ class StateRun(Mapping[str, LayerStates]):
     def attributes(self) -> dict[str, Any]:
         """Format, uuid, time of creation, library versions and name of the model."""
         return dict(self._about)
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """A label for each instance, as `set_labels` stored them; None if it did not.
+
+        Raises
+        ------
+        ValueError
+            If what is stored is damaged.
+        """
+        return load_labels(self._group, self._where)
+
+    def set_labels(self, labels: ArrayLike) -> None:
+        """Store a label for each instance in the run, in place of labels that were there.
+
+        The layers take them where they are not given others: `LayerStates.label_summary`,
+        `label_information` and `label_overlap`.
+
+        Parameters
+        ----------
+        labels : array_like of int, str or bool, shape (instances,)
+            A label for every instance; with several writers, for every number up to the last.
+
+        Raises
+        ------
+        TypeError
+            If labels are neither whole numbers nor strings nor bools.
+        ValueError
+            If there is not one for each instance.
+        PermissionError
+            If the run was opened from a store that is read-only.
+        OSError
+            If nothing can be written there.
+        """
+        if not self._writable:
+            raise PermissionError(f"run {self._where} was opened from a read-only store")
+        span = max((part.stop for part in self._parts.values()), default=0)
+        store_labels(self._group, labels, span)
+
+    def verify(self, progress: bool | None = None) -> pd.DataFrame:
+        """Read everything that is committed, and tell what is damaged.
+
+        Every chunk has to be there and to pass its checksum, the unused bits of its states have to
+        be 0, and every layer has to have the instances that the run has committed.
+
+        Parameters
+        ----------
+        progress : bool, optional
+            Whether to draw a bar on stderr. By default one is drawn if stderr is a terminal and
+            it takes more than two seconds.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each damage, and none for a run that is whole: `layer`, `part`, `chunk` (none
+            if it is not in a chunk), the instances from `first_instance` to `last_instance` that
+            the layer has lost by it, and the `problem` in words. `salvage` writes what is whole
+            to a new run.
+        """
+        return damage_table(find_damage(self._found, progress))
+
+    def salvage(self, store: StoreLike, progress: bool | None = None) -> StateRun:
+        """Write the instances that are whole in every layer to a new run, and open it.
+
+        They keep their numbers: where some are missing in the middle, the new run has parts, as
+        if several writers had written it. Labels that `set_labels` stored come along.
+
+        Parameters
+        ----------
+        store : path, URL or Zarr store
+            Where to; nothing may be there.
+        progress : bool, optional
+            As for `verify`.
+
+        Returns
+        -------
+        StateRun
+            The new run.
+
+        Raises
+        ------
+        FileExistsError
+            If something is there.
+        ValueError
+            If no instance is whole.
+        OSError
+            If nothing can be written there.
+        """
+        whole = whole_instances(self._found, find_damage(self._found, progress))
+        try:
+            labels = self.labels
+        except ValueError:
+            labels = None
+        write_whole(self._found, whole, store, str(self._about.get("model") or ""))
+        salvaged = open_run(store)
+        if labels is not None:
+            salvaged.set_labels(labels[: whole[-1][1].stop])
+        return salvaged
 
     def summary(self) -> pd.DataFrame:
         """Count every layer and lay the numbers side by side.

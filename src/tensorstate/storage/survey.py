@@ -53,6 +53,8 @@ class RunSurvey:
         Whether the run has parts of several writers, or is to have them: then instances are
         committed part by part. A run that one writer writes alone has its committed instances as
         an attribute of its own.
+    alone : int
+        How many instances a writer that writes the run alone has committed, as the run says.
     instances : int
         How many instances are committed, those of all parts together.
     committed : dict of str to range
@@ -62,6 +64,7 @@ class RunSurvey:
     where: str
     layers: dict[str, StoredLayerParts]
     shared: bool
+    alone: int
     instances: int
     committed: dict[str, range]
 
@@ -128,7 +131,7 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
     alone = committed_instances(run)
     committed = {name: _committed(name, layers.values(), alone, where) for name in sorted(found)}
     instances = sum(map(len, committed.values())) if shared else alone
-    return RunSurvey(where, layers, shared, instances, committed)
+    return RunSurvey(where, layers, shared, alone, instances, committed)
 
 
 def _stored_layer(group: zarr.Group, where: str) -> StoredLayerParts:

@@ -1,0 +1,81 @@
+"""Writing what is whole of a damaged run to a new one."""
+
+from __future__ import annotations
+
+from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.part import PartReader
+from tensorstate.storage.stores import StoreLike, describe_store, store_holds_something
+from tensorstate.storage.survey import RunSurvey
+from tensorstate.storage.writer import RunWriter
+
+__all__ = ["write_whole"]
+
+
+def write_whole(
+    found: RunSurvey,
+    whole: list[tuple[str, range]],
+    store: StoreLike,
+    model: str,
+) -> None:
+    """Write instances of a run to a new one, where they keep their numbers.
+
+    Each range of instances becomes a part of the new run, as if a writer of its own had written
+    it; if they are all of the first instances, as if one writer had written the run.
+
+    Parameters
+    ----------
+    found : RunSurvey
+        What is stored.
+    whole : list of (part, range)
+        The instances to write, from `whole_instances`.
+    store : path, URL or Zarr store
+        Where to; nothing may be there.
+    model : str
+        Name of the network, for the run's attributes.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there.
+    ValueError
+        If no instance is whole, or a layer keeps no raw states of its instances.
+    OSError
+        If nothing can be written there.
+    """
+    if store_holds_something(store):
+        raise FileExistsError(
+            f"{describe_store(store)} holds something already: salvage to a new store"
+        )
+    if not whole:
+        raise ValueError(f"run {found.where} has no instance that is whole in every layer")
+    for name, layer in found.layers.items():
+        if layer.info.histogram == "live":
+            raise ValueError(
+                f"run {found.where}, layer {name} was captured with histogram='live', which keeps "
+                "no raw states: its instances cannot be told apart, and so not be salvaged"
+            )
+    alone = len(whole) == 1 and whole[0][1].start == 0
+    for part, instances in whole:
+        writer = RunWriter(
+            store,
+            layers=len(found.layers),
+            model=model,
+            part=None if alone else f"from-{instances.start}",
+            first_instance=None if alone else instances.start,
+        )
+        try:
+            for name, layer in found.layers.items():
+                writer.add_layer(name, layer.info)
+                _copy(layer.parts[part], layer.info, instances, writer, name)
+        finally:
+            writer.close()
+
+
+def _copy(
+    reader: PartReader, info: LayerInfo, instances: range, writer: RunWriter, name: str
+) -> None:
+    at_once = max(writer.piece_bytes // (info.positions * info.width), 1)
+    for start in range(instances.start, instances.stop, at_once):
+        stop = min(start + at_once, instances.stop)
+        first, last = (number - reader.first_instance for number in (start, stop))
+        writer.put(name, reader[first * info.positions : last * info.positions])

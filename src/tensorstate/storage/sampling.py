@@ -1,0 +1,208 @@
+"""How far a layer's numbers depend on which instances, and how many, were recorded."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from os import PathLike
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tensorstate.counting import StateHistogram
+from tensorstate.counting.memory import MemoryLimit
+from tensorstate.counting.resampling import weighted_spectra
+from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
+from tensorstate.storage.instances import InstanceNumbers
+
+__all__ = ["MOST_GROUPS", "SampleStatistics"]
+
+MOST_GROUPS = 100
+"""Instances are resampled in so many groups; the standard error is then good to about 7 %."""
+
+
+class SampleStatistics:
+    """Confidence intervals and rarefaction: the part of `LayerStates` that tells of the sample.
+
+    The states of one instance depend on each other. So whole instances are drawn, or left out,
+    and not rows.
+    """
+
+    name: str
+    histogram: Any  # counts the distinct states, also by label
+
+    @property
+    @abstractmethod
+    def neurons(self) -> int:
+        """Neurons in a state."""
+
+    @abstractmethod
+    def entropy(self, alpha: float | None = 1, estimator: str = "plugin") -> float:
+        """Entropy of the states, in bits."""
+
+    @abstractmethod
+    def _numbers(self) -> InstanceNumbers:
+        """Return which instances there are; at least one."""
+
+    def entropy_interval(
+        self,
+        alpha: float = 1,
+        estimator: str = "plugin",
+        *,
+        confidence: float = 0.95,
+        resamples: int = 200,
+        seed: int = 0,
+        memory_limit: MemoryLimit = None,
+        spill: str | PathLike[str] | None = None,
+    ) -> pd.Series[float]:
+        """Confidence interval of the entropy, by a bootstrap over instances.
+
+        Instances are dealt into at most 100 groups, and groups are drawn with replacement. The
+        interval is normal, around the estimate, with the standard deviation of the resampled
+        entropies. It tells how much the estimate would change with other instances, and not how
+        far it is from the truth: the bias of an estimator for too small a sample stays.
+
+        Parameters
+        ----------
+        alpha, estimator
+            As for `entropy`.
+        confidence : float, default 0.95
+            How often such an interval covers what the estimate is on average, within 0 to 1.
+        resamples : int, default 200
+            How many times groups are drawn.
+        seed : int, default 0
+            What the drawing begins with: the same gives the same.
+        memory_limit, spill : optional
+            As for `histogram`: the states of each group are counted by themselves.
+
+        Returns
+        -------
+        pandas.Series
+            In bits: `entropy`, its `standard_error`, and the interval from `low` to `high`, within
+            0 and the number of neurons. Divided by the number of neurons, they are those of the
+            efficiency.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two instances, or an option makes no sense; or as for
+            `histogram`.
+
+        References
+        ----------
+        B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 6, 8
+        and 13.
+        """
+        check_entropy_options(alpha, estimator)
+        if not 0 < confidence < 1:
+            raise ValueError(f"a confidence is above 0 and below 1, not {confidence}")
+        if resamples < 2:
+            raise ValueError(f"a bootstrap takes at least 2 resamples, not {resamples}")
+        numbers = self._numbers()
+        if numbers.count < 2:
+            raise ValueError(
+                f"capture {self.name!r} has one instance only, of which no interval follows: "
+                "record more"
+            )
+        rng = np.random.default_rng(seed)
+        groups = self._groups(min(numbers.count, MOST_GROUPS), rng, memory_limit, spill)
+        draws = rng.multinomial(len(groups), [1 / len(groups)] * len(groups), size=resamples)
+        entropies = [
+            entropy_of_spectrum(*found, alpha=alpha, estimator=estimator)
+            for found in weighted_spectra(groups, draws)
+        ]
+        # Of n groups, the spread is by a factor of (n - 1) / n too small.
+        error = np.std(entropies, ddof=1) * math.sqrt(len(groups) / (len(groups) - 1))
+        middle = self.entropy(alpha, estimator)
+        half = NormalDist().inv_cdf((1 + confidence) / 2) * error
+        return pd.Series(
+            {
+                "entropy": middle,
+                "standard_error": error,
+                "low": max(middle - half, 0.0),
+                "high": min(middle + half, float(self.neurons)),
+            },
+            name=self.name,
+        )
+
+    def rarefaction(
+        self,
+        points: int = 20,
+        estimator: str = "plugin",
+        *,
+        seed: int = 0,
+        memory_limit: MemoryLimit = None,
+        spill: str | PathLike[str] | None = None,
+    ) -> pd.DataFrame:
+        """Return what the layer's numbers would be with fewer instances, drawn at random.
+
+        A curve that still rises at its end tells that the sample is too small.
+
+        Parameters
+        ----------
+        points : int, default 20
+            How many numbers of instances to look at, evenly up to all.
+        estimator : str, default "plugin"
+            As for `entropy`.
+        seed : int, default 0
+            What the drawing begins with: the same gives the same.
+        memory_limit, spill : optional
+            As for `histogram`: the states of the instances between two points are counted by
+            themselves.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each number of `instances`, with the columns `states`, `distinct` (states),
+            `entropy` (bits, Shannon), `efficiency` (0 to 1) and `coverage` (which share of what
+            could be seen has been, by Good and Turing: 1 less the share of states seen once).
+
+        Raises
+        ------
+        ValueError
+            If there is less than one point; or as for `histogram`.
+
+        References
+        ----------
+        I. J. Good, "The population frequencies of species and the estimation of population
+        parameters", Biometrika 40 (1953) 237-264.
+        """
+        check_entropy_options(1, estimator)
+        if points < 1:
+            raise ValueError(f"a curve has at least one point, not {points}")
+        numbers = self._numbers()
+        points = min(points, numbers.count)
+        groups = self._groups(points, np.random.default_rng(seed), memory_limit, spill)
+        rows = []
+        for times, states in weighted_spectra(groups, np.tri(points, dtype=np.int64)):
+            total = int(times @ states)
+            bits = entropy_of_spectrum(times, states, estimator=estimator)
+            once = int(states[times == 1].sum())
+            share = efficiency(bits, self.neurons)
+            rows.append((total, int(states.sum()), bits, share, 1 - once / total))
+        sizes = np.diff(_edges(numbers.count, points)).cumsum()
+        columns = ["states", "distinct", "entropy", "efficiency", "coverage"]
+        return pd.DataFrame(rows, columns=columns, index=pd.Index(sizes, name="instances"))
+
+    def _groups(
+        self,
+        groups: int,
+        rng: np.random.Generator,
+        memory_limit: MemoryLimit,
+        spill: str | PathLike[str] | None,
+    ) -> Sequence[StateHistogram]:
+        """Deal the instances into groups of about the same size, and count each."""
+        numbers = self._numbers()
+        labels = np.zeros(numbers.span, np.int64)
+        sizes = np.diff(_edges(numbers.count, groups))
+        labels[rng.permutation(numbers.all())] = np.repeat(np.arange(groups), sizes)
+        found = self.histogram(by=labels, memory_limit=memory_limit, spill=spill)
+        return list(found.values())
+
+
+def _edges(count: int, groups: int) -> NDArray[np.int64]:
+    return count * np.arange(groups + 1) // groups

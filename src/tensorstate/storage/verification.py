@@ -1,0 +1,174 @@
+"""Whether everything that a run says it has committed is there and whole; and what still is."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, fields
+from itertools import pairwise
+
+import dask
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tensorstate.counting.schedulers import Graph, compute, find_scheduler
+from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.part import DamagedChunkError, PartReader
+from tensorstate.storage.survey import RunSurvey
+
+__all__ = ["Damage", "damage_table", "find_damage", "whole_instances"]
+
+_TASK_BYTES = 64 << 20
+"""About so much of a part is checked by one task."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something in a run that is not as it was written.
+
+    Attributes
+    ----------
+    layer, part : str
+        Where it is.
+    chunk : int or None
+        Which chunk of the part; None if it is not in a chunk.
+    first_instance, last_instance : int
+        The instances that are lost in this layer by it.
+    problem : str
+        What is wrong.
+    """
+
+    layer: str
+    part: str
+    chunk: int | None
+    first_instance: int
+    last_instance: int
+    problem: str
+
+
+def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
+    """Read every committed chunk of a run, in parallel, and tell what is damaged.
+
+    A chunk is to be there and to pass its checksum, its unused bits are to be 0, and every layer
+    is to have the instances that the run has committed. The same is asked of the counts of rows
+    that were counted while they were captured, in place of their chunks.
+
+    Parameters
+    ----------
+    found : RunSurvey
+        What is stored.
+    progress : bool, optional
+        As for `count_states`.
+
+    Returns
+    -------
+    list of Damage
+        By layer, part and chunk.
+    """
+    damage = list(_missing_instances(found))
+    graph: Graph = {}
+    name = f"verify-{uuid.uuid4().hex}"
+    here = False
+    for layer, stored in found.layers.items():
+        for part, reader in stored.parts.items():
+            here = here or reader.in_memory
+            rows = reader.chunks[0]
+            step = max(_TASK_BYTES // (rows * reader.shape[1]), 1) * rows
+            counted = reader.counted.rows
+            if counted:
+                graph[name, len(graph)] = (_damaged_counts, layer, part, reader, stored.info)
+            # A chunk is there as long as it holds a row that is not counted.
+            begin = counted // rows * rows if counted < len(reader) else counted
+            for start in range(begin, len(reader), step):
+                task = (layer, part, reader, stored.info, start, min(start + step, len(reader)))
+                graph[name, len(graph)] = (_damaged_chunks, *task)
+    # Rows that only this process has are not to be looked for by another one.
+    with dask.config.set({"scheduler": "threads"} if here else {}):
+        for chunks in compute(graph, [*graph], find_scheduler(), progress) if graph else []:
+            damage += chunks
+    order = list(found.layers)
+    return sorted(damage, key=lambda d: (order.index(d.layer), d.part, d.chunk or -1))
+
+
+def damage_table(damage: list[Damage]) -> pd.DataFrame:
+    """Lay damage side by side: a row for each, with the attributes of `Damage` as columns."""
+    columns = [field.name for field in fields(Damage)]
+    table = pd.DataFrame([astuple(some) for some in damage], columns=columns)
+    return table.astype({"chunk": "Int64", "first_instance": "int64", "last_instance": "int64"})
+
+
+def whole_instances(found: RunSurvey, damage: list[Damage]) -> list[tuple[str, range]]:
+    """Return the committed instances of each part that no damage touches, in any layer."""
+    whole: list[tuple[str, range]] = []
+    for part, committed in sorted(found.committed.items(), key=lambda item: item[1].start):
+        lost = np.zeros(len(committed), np.bool_)
+        for some in damage:
+            if some.part == part:
+                first = some.first_instance - committed.start
+                lost[max(first, 0) : max(some.last_instance + 1 - committed.start, 0)] = True
+        edges = np.flatnonzero(np.diff(np.concatenate([[True], lost, [True]])))
+        whole += [
+            (part, range(committed.start + first, committed.start + last))
+            for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+        ]
+    return whole
+
+
+def _missing_instances(found: RunSurvey) -> Iterator[Damage]:
+    """Yield what layers lack of the instances that the run, or the part, says it has."""
+    for layer, stored in found.layers.items():
+        for part, reader in stored.parts.items():
+            said = found.alone if reader.instances is None else reader.instances
+            has = len(reader) // stored.info.positions
+            if has < said:
+                first = reader.first_instance
+                problem = f"it has {has} instances, but {said} were committed"
+                yield Damage(layer, part, None, first + has, first + said - 1, problem)
+
+
+def _damaged_chunks(
+    layer: str, part: str, reader: PartReader, info: LayerInfo, start: int, stop: int
+) -> list[Damage]:
+    """Read rows of a part, chunk by chunk, and return what is damaged."""
+    damage = []
+    rows = reader.chunks[0]
+    edges = [*range(start, stop, rows), stop]
+    for begin, end in pairwise(edges):
+        problem = _problem(reader, info, begin, end)
+        if problem:
+            instances = (begin // info.positions, (end - 1) // info.positions)
+            first, last = (reader.first_instance + number for number in instances)
+            damage.append(Damage(layer, part, begin // rows, first, last, problem))
+    return damage
+
+
+def _damaged_counts(layer: str, part: str, reader: PartReader, info: LayerInfo) -> list[Damage]:
+    """Read what counts the first rows of a part, and return what is damaged."""
+    try:
+        reader.counted.histogram(verify=True)
+        reader.counted.spectrum()
+    except DamagedChunkError as error:
+        now = reader.reopened()
+        if now is not None and now.counted != reader.counted:
+            return _damaged_counts(layer, part, now, info)
+        first = reader.first_instance
+        last = first + (reader.counted.rows - 1) // info.positions
+        return [Damage(layer, part, None, first, last, str(error))]
+    return []
+
+
+def _problem(reader: PartReader, info: LayerInfo, begin: int, end: int) -> str:
+    """Return what is wrong with the rows of a chunk; nothing if they are whole."""
+    try:
+        states = reader[begin:end]
+    except DamagedChunkError as error:
+        now = reader.reopened()
+        was_counted = now is not None and now.counted.rows >= end
+        return "" if was_counted else str(error)
+    used = info.neurons % 8
+    wrong: NDArray[np.bool_] = states[:, -1] >> used > 0 if used else np.zeros(0, np.bool_)
+    if wrong.any():
+        row = begin + int(wrong.argmax())
+        return f"row {row} has bits set behind the last of {info.neurons} neurons"
+    return ""
