@@ -210,9 +210,11 @@ class WriteQueue:
 
     def _commit(self) -> None:
         """Commit what all layers have of the same instances, and count what waits for it."""
+        before = self._instances
         self._commit_instances()
-        for counter, committed in self._live():
-            counter.count_if_due(committed)
+        if self._instances != before:
+            for counter, committed in self._live():
+                counter.count_if_due(committed)
 
     def _live(self) -> Iterator[tuple[LiveCounter, int]]:
         """Yield what counts while states are captured, and how many rows it may count."""
