@@ -215,7 +215,7 @@ def test_layers_that_were_counted_while_they_were_captured(tmp_path):
         recorder.record(np.random.default_rng(0).normal(size=(500, 3, 20)))
     run = open_run(tmp_path / "run")
     assert len(run.verify()) == 0
-    with pytest.raises(ValueError, match="histogram='live', which keeps no states of single"):
+    with pytest.raises(ValueError, match="histogram='live', which keeps no raw states"):
         run.salvage(tmp_path / "new")
     chunk = next(p for p in (tmp_path / "run/live/part-0/counted").rglob("c/0"))
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
