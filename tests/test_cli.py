@@ -38,6 +38,7 @@ def test_info_shows_every_layer_and_flags_a_sample_that_is_too_small(run_path):
     assert "12,000" in narrow
     assert "*" not in narrow
     assert "limited by the number of states captured" in result.stdout
+    assert "  wide [red]: ceiling: entropy cannot exceed log2(states) = 5.3 bits" in result.stdout
     assert "Network efficiency: " in result.stdout
 
 
@@ -48,6 +49,8 @@ def test_info_for_machines(run_path):
     assert found["instances"] == 40
     assert [layer["layer"] for layer in found["layers"]] == ["wide [red]", "narrow"]
     assert found["layers"][1]["efficiency"] == run["narrow"].efficiency()
+    assert [layer["flag"][:7] for layer in found["layers"]] == ["ceiling", ""]
+    assert [layer["singletons"] for layer in found["layers"]] == [40, 0]
 
 
 def test_info_of_a_layer_without_states(tmp_path):
@@ -58,7 +61,8 @@ def test_info_of_a_layer_without_states(tmp_path):
     writer.close()
     assert "empty" in command("info", tmp_path / "run").stdout
     layers = json.loads(command("info", "--json", tmp_path / "run").stdout)["layers"]
-    assert layers[0]["efficiency"] is None
+    assert layers[0]["efficiency"] is layers[0]["coverage"] is None
+    assert layers[0]["flag"] == ""
 
 
 def test_what_is_no_run(tmp_path):

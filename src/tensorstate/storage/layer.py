@@ -149,14 +149,17 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         ----------
         alpha : float or None, default 1
             Renyi order (1: Shannon); None gives `max_entropy`.
-        estimator : {"plugin"}
-            How probabilities are estimated; see `tensorstate.entropy`, also for the formulas.
+        estimator : str, default "plugin"
+            How it is estimated: "plugin", "miller_madow", "grassberger", "chao_shen",
+            "chao_wang_jost", "nsb", "jackknife" or, for whole orders from 2, "unbiased"; see
+            `tensorstate.entropy`, also for the formulas. "nsb" takes all ``2**neurons`` states
+            for possible.
         """
         check_entropy_options(alpha, estimator)
         if alpha is None:
             return self.max_entropy()
         self._check_any_states()
-        return float(entropy_of_spectrum(*self.spectrum(), alpha=alpha, estimator=estimator))
+        return entropy_of_spectrum(*self.spectrum(), alpha, estimator, states=2**self.neurons)
 
     def efficiency(
         self, alpha1: float = 1, alpha2: float | None = None, estimator: str = "plugin"
@@ -169,13 +172,16 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
             Renyi order of the numerator.
         alpha2 : float or None, optional
             Renyi order of the denominator; None stands for `max_entropy`.
-        estimator : {"plugin"}
-            How probabilities are estimated.
+        estimator : str, default "plugin"
+            How both are estimated, as for `entropy`. Some estimates are larger than the number of
+            neurons, which makes an efficiency above 1: the sample is then too small for them.
 
         References
         ----------
         N. Schaub and N. Hotaling, Appl. Sci. 2023, 13(18), 10286.
         """
+        for alpha in (alpha1, alpha2):
+            check_entropy_options(alpha, estimator)
         return efficiency(self.entropy(alpha1, estimator), self.entropy(alpha2, estimator))
 
     @overload

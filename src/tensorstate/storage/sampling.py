@@ -112,7 +112,7 @@ class SampleStatistics:
         groups = self._groups(min(numbers.count, MOST_GROUPS), rng, memory_limit, spill)
         draws = rng.multinomial(len(groups), [1 / len(groups)] * len(groups), size=resamples)
         entropies = [
-            entropy_of_spectrum(*found, alpha=alpha, estimator=estimator)
+            entropy_of_spectrum(*found, alpha, estimator, states=2**self.neurons)
             for found in weighted_spectra(groups, draws)
         ]
         # Of n groups, the spread is by a factor of (n - 1) / n too small.
@@ -180,7 +180,7 @@ class SampleStatistics:
         rows = []
         for times, states in weighted_spectra(groups, np.tri(points, dtype=np.int64)):
             total = int(times @ states)
-            bits = entropy_of_spectrum(times, states, estimator=estimator)
+            bits = entropy_of_spectrum(times, states, 1, estimator, 2**self.neurons)
             once = int(states[times == 1].sum())
             share = efficiency(bits, self.neurons)
             rows.append((total, int(states.sum()), bits, share, 1 - once / total))
