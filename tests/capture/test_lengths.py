@@ -53,7 +53,7 @@ def batches(draw):
     return drawn, instances
 
 
-@settings(reproducible, max_examples=40)
+@settings(reproducible, max_examples=25)
 @given(batches(), st.sampled_from([1, 50, 10_000]), st.integers(1, 30), st.data())
 def test_any_batches(drawn, queue_bytes, chunk_rows, data):
     drawn, instances = drawn

@@ -270,6 +270,8 @@ NEEDS_ROWS = {
     "labels": lambda layer: layer.histogram(by=np.arange(100)),
     "states": lambda layer: layer.states,
     "state_ids": lambda layer: layer.state_ids(),
+    "neurons": lambda layer: layer.firing_counts(),
+    "interval": lambda layer: layer.entropy_interval(),
 }
 
 
@@ -434,6 +436,44 @@ def test_damage_is_told(tmp_path):
         document.write_text(json.dumps(facts))
         with pytest.raises(ValueError, match=f"layer layer, part 0.*{message}"):
             open_run(tmp_path / "run")
+
+
+def test_what_was_counted_is_verified(tmp_path):
+    rows = random_rows(500, 3)
+    write(tmp_path / "run", rows[:300], part="a", first_instance=0)
+    writer = open_writer(tmp_path / "run", {"layer": 3, "other": 3}, part="b", first_instance=300)
+    writer.put("layer", rows[300:])
+    writer.put("other", rows[300:450])
+    writer.close()
+    run = open_run(tmp_path / "run")
+    assert run.verify().empty
+    with pytest.raises(ValueError, match=r"layer was captured with histogram='live'.*salvage"):
+        run.salvage(tmp_path / "salvaged")
+    assert not (tmp_path / "salvaged").exists()
+    # Of the part, 50 instances are not counted, since the other layer lacks them.
+    left = sorted((tmp_path / "run/layer/part-b/states/c").iterdir())
+    (left[-1] / "0").unlink()
+    (entry_of(tmp_path / "run", "a") / "counts/c/0").unlink()
+    damage = open_run(tmp_path / "run").verify()
+    found = damage[["layer", "part", "first_instance", "last_instance"]].values.tolist()
+    chunk_rows = 20
+    assert found == [
+        ["layer", "a", 0, 299],
+        ["layer", "b", 300 + (200 - 1) // chunk_rows * chunk_rows, 499],
+    ]
+    assert "the counts of its first 300 rows" in damage["problem"][0]
+
+
+def test_a_run_is_verified_while_it_is_written(tmp_path):
+    rows = random_rows(500, 3)
+    writer = open_writer(tmp_path / "run", {"layer": 3}, chunk_rows=100)
+    writer.put("layer", rows[:150])
+    writer.flush()
+    run = open_run(tmp_path / "run")
+    writer.put("layer", rows[150:])
+    writer.close()
+    # Both the counts and the chunk that it knows of have been replaced.
+    assert run.verify().empty
 
 
 def test_readers_follow_a_writer_until_it_has_counted_what_they_do_not_know(tmp_path):

@@ -50,9 +50,8 @@ def check(reader, instances):
     starts, stops = extents.bounds(numbers)
     for rows, start, stop in zip(known, starts, stops, strict=True):
         np.testing.assert_array_equal(reader[int(start) : int(stop)], rows)
-    assert [extents.rows_of_first(n) for n in range(len(known) + 1)] == [
-        len(joined(known[:n])) for n in range(len(known) + 1)
-    ]
+    for n in (0, len(known) // 2, len(known)):
+        assert extents.rows_of_first(n) == len(joined(known[:n]))
 
 
 lengths_of_pieces = st.lists(
@@ -60,7 +59,7 @@ lengths_of_pieces = st.lists(
 )
 
 
-@settings(reproducible, max_examples=25)
+@settings(reproducible, max_examples=15)
 @given(lengths_of_pieces, st.integers(1, 9), st.integers(1, 5), st.data())
 def test_pieces_in_instances_out(pieces, chunk_rows, offsets_of_chunk, data):
     array = part_of(MemoryStore(), chunk_rows, offsets_of_chunk)
@@ -261,7 +260,7 @@ def by_hand(instances, places):
     return {state: (times, int(row_numbers[first])) for state, (times, first) in found.items()}
 
 
-@settings(reproducible, max_examples=25)
+@settings(reproducible, max_examples=15)
 @given(st.data())
 def test_any_instances_and_labels(data):
     run, numbers, instances = data.draw(runs())

@@ -78,8 +78,10 @@ class CountedRows:
             return None
         return {"entry": self.entry.name, "rows": self.rows, "distinct": self.entry.distinct}
 
-    def histogram(self, memory_limit: MemoryLimit = None) -> StateHistogram:
-        """Read the histogram; `memory_limit` as for `StateHistogram.load`.
+    def histogram(
+        self, memory_limit: MemoryLimit = None, *, verify: bool = False
+    ) -> StateHistogram:
+        """Read the histogram; the arguments are those of `StateHistogram.load`.
 
         Raises
         ------
@@ -88,19 +90,12 @@ class CountedRows:
         """
         assert self.entry is not None
         entry = self.entry
-        return self._read(lambda: entry.load(memory_limit))
+        return self._read(lambda: entry.load(memory_limit, verify=verify))
 
     def spectrum(self) -> Spectrum:
         """Read the spectrum of the histogram; the errors are those of `histogram`."""
         assert self.entry is not None
         return self._read(self.entry.spectrum)
-
-    def verify(self) -> None:
-        """Read all of it; the errors are those of `histogram`."""
-        assert self.entry is not None
-        entry = self.entry
-        self._read(lambda: entry.load(verify=True))
-        self._read(entry.spectrum)
 
     def _read(self, read: Callable[[], _T]) -> _T:
         try:

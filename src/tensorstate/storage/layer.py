@@ -249,7 +249,7 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         ValueError
             If no states were recorded, the labels are not one for each instance, or the limit is
             too small: for one label, or for the results of all of them. If instances or labels are
-            given for a layer that was captured with ``histogram="live"``.
+            given, and the layer was captured with ``histogram="live"``.
         IndexError
             If an instance is not there, or a mask has another length.
         TypeError
@@ -268,8 +268,6 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         [2]
         """
         self._check_any_states()
-        if by is not None or instances is not None:
-            self._check_stored("counting some instances")
         parts = self._parts()
         limits: dict[str, Any] = {"memory_limit": memory_limit, "spill": spill}
         if by is not None:
@@ -302,7 +300,7 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
     def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
         """Return what holds the rows of instances, or all rows; at least one."""
         self._check_any_states()
-        self._check_stored("reading rows")
+        self._check_stored("looking at single neurons")
         parts = self._parts()
         if instances is None:
             return [part for part in parts if len(part)]
@@ -313,6 +311,7 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
 
     def _numbers(self) -> InstanceNumbers:
         self._check_any_states()
+        self._check_stored("telling instances apart")
         return InstanceNumbers.of(self._parts(), self.positions)
 
     def _distinct_packed(self) -> NDArray[np.uint8]:

@@ -25,8 +25,8 @@ than to count one chunk."""
 class LiveCounter:
     """Counts the rows of a part that are committed, in the thread that writes them.
 
-    The rows that wait take as much as the histogram at least. So they are as many as those that
-    are merged with them, and all that merges take together grows with the rows only.
+    They wait until they take as much as the histogram that they are merged with: then all merges
+    together take time in proportion to the rows.
 
     Parameters
     ----------

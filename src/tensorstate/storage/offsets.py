@@ -180,7 +180,7 @@ class StoredOffsets:
         return starts, stops
 
     def damage(self) -> Iterator[tuple[range, str]]:
-        """Yield instances whose rows are not known, as their offsets cannot be read, and why."""
+        """Yield instances whose rows nobody can find, as offsets cannot be read, and why."""
         try:
             array = self._open()
         except ValueError as error:

@@ -226,10 +226,12 @@ class WriteQueue:
 
     def _commit(self) -> None:
         """Commit what all layers have of the same instances, and count what waits for it."""
+        before = self._instances
         self._commit_instances()
-        for counter in self._counters():
-            # Not those of instances that a resumed run would drop.
-            counter.count_if_due(self._instances)
+        if self._instances != before:
+            for counter in self._counters():
+                # Not those of instances that a resumed run would drop.
+                counter.count_if_due(self._instances)
 
     def _counters(self) -> Iterator[LiveCounter]:
         """Yield what counts while states are captured."""

@@ -203,13 +203,14 @@ class StateRun(PatternStatistics):
         -------
         pandas.DataFrame
             A row for each layer, named `layer`, with the columns `neurons`, `positions` (states of
-            one instance; missing where instances differ in them), `instances`, `states`,
-            `distinct` (states), `entropy` (bits, Shannon, plug-in) and `efficiency` (0 to 1); and,
-            for how far the sample supports these, `singletons` (states seen once), `coverage` (0
-            to 1), `distinct_at_least` (Chao1), `ceiling` (the most that the efficiency can be with
-            so many states) and `flag` (empty, or how the sample limits the entropy).
-            `tensorstate.metrics.sample_support` has their formulas and the rule of the flag. A
-            layer without states has NaN for what is not counted, and no flag.
+            one instance; missing where they differ in them), `instances`, `states`, `distinct`
+            (states), `entropy` (bits, Shannon, plug-in) and `efficiency` (0 to 1); and, for how far
+            the sample supports these,
+            `singletons` (states seen once), `coverage` (0 to 1), `distinct_at_least` (Chao1),
+            `ceiling` (the most that the efficiency can be with so many states) and `flag` (empty,
+            or how the sample limits the entropy). `tensorstate.metrics.sample_support` has their
+            formulas and the rule of the flag. A layer without states has NaN for what is not
+            counted, and no flag.
         """
         return summary_of(self.values())
 

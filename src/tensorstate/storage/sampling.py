@@ -180,7 +180,7 @@ class SampleStatistics:
         rows = []
         for times, states in weighted_spectra(groups, np.tri(points, dtype=np.int64)):
             total = int(times @ states)
-            bits = entropy_of_spectrum(times, states, 1, estimator, states=2**self.neurons)
+            bits = entropy_of_spectrum(times, states, 1, estimator, 2**self.neurons)
             once = int(states[times == 1].sum())
             share = efficiency(bits, self.neurons)
             rows.append((total, int(states.sum()), bits, share, 1 - once / total))

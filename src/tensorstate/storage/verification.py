@@ -52,7 +52,8 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
     """Read every committed chunk of a run, in parallel, and tell what is damaged.
 
     A chunk is to be there and to pass its checksum, its unused bits are to be 0, and every layer
-    is to have the instances that the run has committed.
+    is to have the instances that the run has committed. The same is asked of the counts of rows
+    that were counted while they were captured, in place of their chunks.
 
     Parameters
     ----------
@@ -153,10 +154,14 @@ def _damaged_chunks(
 
 
 def _damaged_counts(layer: str, part: str, reader: PartReader, info: LayerInfo) -> list[Damage]:
-    """Read what took the place of rows that were counted, and return whether it is damaged."""
+    """Read what counts the first rows of a part, and return what is damaged."""
     try:
-        reader.counted.verify()
+        reader.counted.histogram(verify=True)
+        reader.counted.spectrum()
     except DamagedChunkError as error:
+        now = reader.reopened()
+        if now is not None and now.counted != reader.counted:
+            return _damaged_counts(layer, part, now, info)
         instances = _instances_in(reader, info, 0, reader.counted.rows)
         return [Damage(layer, part, None, *instances, str(error))]
     return []
@@ -178,7 +183,9 @@ def _problem(reader: PartReader, info: LayerInfo, begin: int, end: int) -> str:
     try:
         states = reader[begin:end]
     except DamagedChunkError as error:
-        return str(error)
+        now = reader.reopened()
+        was_counted = now is not None and now.counted.rows >= end
+        return "" if was_counted else str(error)
     used = info.neurons % 8
     wrong: NDArray[np.bool_] = states[:, -1] >> used > 0 if used else np.zeros(0, np.bool_)
     if wrong.any():
