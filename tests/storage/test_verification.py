@@ -210,6 +210,21 @@ def test_runs_in_memory_are_verified_here():
         assert len(open_run(store).verify()) == 0
 
 
+def test_layers_that_were_counted_while_they_were_captured(tmp_path):
+    with ts.StateRecorder("live", tmp_path / "run", histogram="live") as recorder:
+        recorder.record(np.random.default_rng(0).normal(size=(500, 3, 20)))
+    run = open_run(tmp_path / "run")
+    assert len(run.verify()) == 0
+    with pytest.raises(ValueError, match="histogram='live', which keeps no raw states"):
+        run.salvage(tmp_path / "new")
+    chunk = next(p for p in (tmp_path / "run/live/part-0/counted").rglob("c/0"))
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    (damage,) = open_run(tmp_path / "run").verify().itertuples(index=False)
+    assert damage[:2] == ("live", "0")
+    assert damage[3:5] == (0, 499)
+    assert "counts of its first 1500 rows, which took their place, are missing" in damage[5]
+
+
 def test_nothing_is_overwritten(tmp_path):
     write(tmp_path / "run", 5)
     with pytest.raises(FileExistsError, match="holds something already: salvage to a new store"):

@@ -12,7 +12,7 @@ from tensorstate.capture.backends import backend
 from tensorstate.capture.recorded import RecordedStates
 from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
-from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
+from tensorstate.storage import QUEUE_BYTES, Codec, Histogram, StoreLike
 
 __all__ = ["StateCapture", "emit"]
 
@@ -32,7 +32,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         A neuron fires where its activation is strictly greater; see `StateRecorder`.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
-    mode, codec, queue_bytes, part, first_instance, variable_positions
+    mode, codec, queue_bytes, part, first_instance, histogram, variable_positions
         As for `build_efficiency_model`.
 
     Raises
@@ -55,6 +55,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         queue_bytes: int = QUEUE_BYTES,
         part: str | int | None = None,
         first_instance: int | None = None,
+        histogram: Histogram = "stored",
         variable_positions: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -71,12 +72,14 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
             queue_bytes=queue_bytes,
             part=part,
             first_instance=first_instance,
+            histogram=histogram,
             variable_positions=variable_positions,
         )
         self._threshold = threshold
         self._saved = {
             "channel_axis": channel_axis,
             "codec": codec,
+            "histogram": histogram,
             "variable_positions": variable_positions,
         }
         self._states.settle = framework.settle

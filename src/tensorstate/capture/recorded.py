@@ -55,7 +55,7 @@ class RecordedStates(LayerStates):
     def reset_states(self) -> None:
         """Forget every state of this layer, and go on recording from nothing."""
         self._recorder().reset_states()
-        self._counted = None
+        self._everything.forget()
 
     def __enter__(self) -> RecordedStates:
         return self

@@ -26,6 +26,7 @@ from tensorstate.capture.thresholds import (
 from tensorstate.storage import (
     QUEUE_BYTES,
     Codec,
+    Histogram,
     HistogramCache,
     LayerInfo,
     PartReader,
@@ -54,7 +55,7 @@ class StateRecorder(RecordedStates):
         (its neurons on the last axis), and returns one or the other for the whole run.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
-    mode, codec, queue_bytes, part, first_instance
+    mode, codec, queue_bytes, part, first_instance, histogram
         As for `build_efficiency_model`.
     variable_positions : bool, default False
         Whether instances may differ in their number of positions, as sequences of different
@@ -108,6 +109,7 @@ class StateRecorder(RecordedStates):
         queue_bytes: int = QUEUE_BYTES,
         part: str | int | None = None,
         first_instance: int | None = None,
+        histogram: Histogram = "stored",
         variable_positions: bool = False,
     ) -> None:
         options = CaptureOptions(
@@ -118,6 +120,7 @@ class StateRecorder(RecordedStates):
             queue_bytes,
             part,
             first_instance,
+            histogram,
             variable_positions,
         )
         check_layer_name(name)
@@ -282,6 +285,7 @@ class StateRecorder(RecordedStates):
                 self._options.channel_axis,
                 self._source_layer,
                 self._writer.layer_count if self._index is None else self._index,
+                self._options.histogram,
             )
             if callable(self._options.threshold):
                 agreed = self._writer.agreed_info(self.name, info)
@@ -389,7 +393,7 @@ class StateRecorder(RecordedStates):
             if self._info is not None:
                 self._writer.reset(self.name)
             self._rows = self._instances = 0
-            self._counted = None
+            self._everything.forget()
             self._warned = False
 
     def _recorder(self) -> StateRecorder:

@@ -15,7 +15,7 @@ from tensorstate.capture.recorded import RecordedStates
 from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
 from tensorstate.capture.torch_packing import TensorBatch, packed_order
-from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
+from tensorstate.storage import QUEUE_BYTES, Codec, Histogram, StoreLike
 
 __all__ = [
     "Hook",
@@ -68,7 +68,7 @@ class StateCaptureHook(Hook, RecordedStates):
         Axis of the activations that holds the neurons; axis 0 holds the instances. Convolutions
         have their channels on axis 1; transformers, recurrent layers and linear layers on
         sequences have their features on axis -1.
-    mode, codec, queue_bytes, part, first_instance, variable_positions
+    mode, codec, queue_bytes, part, first_instance, histogram, variable_positions
         As for `build_efficiency_model`.
 
     Raises
@@ -117,6 +117,7 @@ class StateCaptureHook(Hook, RecordedStates):
         queue_bytes: int = QUEUE_BYTES,
         part: str | int | None = None,
         first_instance: int | None = None,
+        histogram: Histogram = "stored",
         variable_positions: bool = False,
     ) -> None:
         self.name = name
@@ -131,6 +132,7 @@ class StateCaptureHook(Hook, RecordedStates):
             queue_bytes=queue_bytes,
             part=part,
             first_instance=first_instance,
+            histogram=histogram,
             variable_positions=variable_positions,
         )
 

@@ -2,7 +2,13 @@
 
 from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.cache import HistogramCache
-from tensorstate.storage.format import Codec, LayerInfo, check_layer_name
+from tensorstate.storage.format import (
+    Codec,
+    Histogram,
+    LayerInfo,
+    check_histogram,
+    check_layer_name,
+)
 from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.offsets import divide
 from tensorstate.storage.opening import WriterPart, writer_part
@@ -15,6 +21,7 @@ __all__ = [
     "QUEUE_BYTES",
     "Codec",
     "DamagedChunkError",
+    "Histogram",
     "HistogramCache",
     "LayerInfo",
     "LayerStates",
@@ -23,6 +30,7 @@ __all__ = [
     "StateRun",
     "StoreLike",
     "WriterPart",
+    "check_histogram",
     "check_layer_name",
     "check_write_options",
     "divide",

@@ -16,7 +16,7 @@ _ENDLESS = 1 << 48
 
 
 class DamagedChunkError(OSError):
-    """A chunk under what is committed is missing or does not pass its checksum."""
+    """What stands for committed rows is missing or does not pass its checksum."""
 
 
 def with_rows(

@@ -5,6 +5,7 @@
     run.zarr/                      group: attributes ``tensorstate`` and ``instances``
       conv_1_states/               group: what was captured, and how (`LayerInfo`)
         part-<writer>/states       uint8 (rows, W): ``rows``, ``uuid``, ``first_instance``
+        part-<writer>/counted/     of a live layer: the counts of rows that were dropped (`counted`)
         part-<writer>/offsets      int64, where instances end if they differ in length (`offsets`)
         histogram/                 cached counts, which may be deleted at any time (`cache`)
 
@@ -49,7 +50,10 @@ __all__ = [
     "FORMAT",
     "OFFSETS_OF_CHUNK",
     "Codec",
+    "HISTOGRAMS",
+    "Histogram",
     "LayerInfo",
+    "check_histogram",
     "check_layer_name",
     "committed_instances",
     "create_layer",
@@ -63,6 +67,8 @@ __all__ = [
 FORMAT = 1
 Codec = Literal["lz4", "zstd"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
+Histogram = Literal["stored", "live"]
+HISTOGRAMS: tuple[Histogram, ...] = get_args(Histogram)
 
 # One chunk is read to find an instance, and written again with every chunk of states.
 OFFSETS_OF_CHUNK = 1 << 16
@@ -97,6 +103,8 @@ class LayerInfo:
         Name or path of the layer in the network.
     index : int
         Place among the captures of the run, in the order in which data meets them.
+    histogram : {"stored", "live"}
+        Whether states are stored, or counted while they are captured and dropped.
     """
 
     neurons: int
@@ -105,6 +113,7 @@ class LayerInfo:
     channel_axis: int = -1
     source_layer: str = ""
     index: int = 0
+    histogram: Histogram = "stored"
 
     @property
     def width(self) -> int:
@@ -119,23 +128,38 @@ class LayerInfo:
     def from_attributes(cls, attributes: Mapping[str, Any], where: str) -> LayerInfo:
         """Read the attributes of a layer's group; `where` names it in an error."""
         try:
-            values = {field.name: attributes[field.name] for field in fields(cls)}
+            # Layers of earlier versions do not say that their states are stored.
+            known = {"histogram": "stored", **attributes}
+            values = {field.name: known[field.name] for field in fields(cls)}
         except KeyError as error:
             raise ValueError(
                 f"{where} has no attribute {error}: it is not a layer of a run, or it is damaged"
             ) from None
         if isinstance(values["threshold"], list):
             values["threshold"] = tuple(values["threshold"])
+        check_histogram(values["histogram"], f"{where} has an ")
         return cls(**values)
 
     def check_goes_on(self, stored: LayerInfo, where: str) -> None:
         """Raise ValueError unless this captures the same states as what is stored."""
+        if stored.histogram != self.histogram:
+            raise ValueError(
+                f"{where} was recorded with histogram={stored.histogram!r}, but is to go on with "
+                f"histogram={self.histogram!r}: give the same option, or write it anew"
+            )
         # The order of the captures may change between two programs without changing the states.
         if replace(stored, index=self.index) != self:
             raise ValueError(
                 f"{where} was recorded as {stored}, but is to go on as {self}: "
                 "states of both kinds cannot be mixed in one run"
             )
+
+
+def check_histogram(histogram: str, context: str = "") -> None:
+    """Raise ValueError unless this is a way to keep states; `context` begins the message."""
+    if histogram not in HISTOGRAMS:
+        choices = ", ".join(map(repr, HISTOGRAMS))
+        raise ValueError(f"{context}unknown histogram {histogram!r}: choose one of {choices}")
 
 
 def check_layer_name(name: str) -> None:

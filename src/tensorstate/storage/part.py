@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
+from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from tensorstate.storage.arrays import DamagedChunkError, endless, is_stored, with_rows
 from tensorstate.storage.chunks import LocalChunks
+from tensorstate.storage.counted import ATTRIBUTE, CountedRows
 from tensorstate.storage.offsets import EqualLengths, Extents, OffsetsWriter, StoredOffsets
+from tensorstate.storage.stores import list_names
 
 __all__ = ["PartReader", "PartWriter"]
 
@@ -97,6 +100,18 @@ class PartWriter:
         if self.array.attrs.get("instances", instances) != instances:
             self.array = self.array.update_attributes({"instances": instances})
 
+    def commit_counted(self, counted: CountedRows) -> None:
+        """Store what counts the first rows: from then on, nobody reads them."""
+        self.array = self.array.update_attributes({ATTRIBUTE: counted.attribute()})
+
+    def drop_counted(self, counted: CountedRows) -> None:
+        """Remove the chunks that hold nothing but counted rows."""
+        chunks = self.array.store_path / "c"
+        for name in list_names(chunks):
+            end = min((int(name) + 1) * self._chunk_rows, self._written)
+            if end <= counted.rows:
+                sync((chunks / name).delete_dir())
+
     def _write_chunk(self) -> None:
         if self._local is None:
             self._endless[self._start : self._start + self._chunk_rows] = self._buffer
@@ -130,14 +145,23 @@ class PartWriter:
                 f"{instances}: its metadata is damaged"
             )
         rows = extents.rows_of_first(instances)
+        counted = stored.counted.rows if rows else 0
+        if rows < counted:
+            raise ValueError(
+                f"{self._where} has counted and dropped {counted} rows, but the run goes on after "
+                f"{rows}, since another layer was reset: write it anew, with mode='w'"
+            )
         self._start = rows - rows % self._chunk_rows
         self._fill = rows - self._start
-        self._buffer[: self._fill] = stored[self._start : rows]
+        # Rows that are counted are not read again, and may be gone.
+        self._buffer[: self._fill] = stored[self._start : rows] if counted < rows else 0
         # In the reverse order of a commit, and only what changes. Other rows may take the place of
         # those that are dropped: under a new uuid, no cached count of these is taken for theirs.
         changes: dict[str, Any] = {}
         if rows < len(stored):
             changes = {"rows": rows, "uuid": str(uuid.uuid4())}
+        if counted < stored.counted.rows:
+            changes[ATTRIBUTE] = None
         if self._offsets is not None and instances < len(extents):
             changes["offsets"] = instances
         if changes:
@@ -171,11 +195,14 @@ class PartReader:
     instances : int or None
         How many instances all layers of this part had committed; None for a part whose writer
         wrote the run alone, and has that number in the run's attributes.
+    counted : CountedRows
+        The first rows, if they were counted while they were captured; they cannot be read.
 
     Raises
     ------
     DamagedChunkError
-        When rows are read whose chunk is missing or damaged: zeros are never made up.
+        When rows are read whose chunk is missing or damaged, or was dropped: zeros are never made
+        up.
     """
 
     def __init__(self, array: zarr.Array[Any], where: str) -> None:
@@ -197,6 +224,12 @@ class PartReader:
         self.uuid = str(array.attrs.get("uuid") or "")
         self.first_instance = self._number("first_instance", 0)
         self.instances = self._number("instances", None)
+        self.counted = CountedRows.of(array, where)
+        if self.counted.rows > rows:
+            raise ValueError(
+                f"{where} says that {self.counted.rows} rows are counted, but {rows} are "
+                "committed: its metadata is damaged"
+            )
         self._offsets = self._number("offsets", None)
 
     dtype = np.dtype(np.uint8)
@@ -235,22 +268,33 @@ class PartReader:
         return StoredOffsets(self._array, self._offsets, self._where)
 
     def first(self, instances: int, positions: int | None) -> PartReader:
-        """Return a reader of the first instances only, or of all if there are no more."""
+        """Return a reader of the first instances only, or of all if there are no more.
+
+        What was counted cannot be taken apart again, and stays.
+        """
         extents = self.extents(positions)
         if instances >= len(extents):
             return self
+        return self._of(max(extents.rows_of_first(instances), self.counted.rows), instances)
+
+    def _of(self, rows: int, instances: int | None) -> PartReader:
         reader = copy.copy(self)
-        reader.shape = (extents.rows_of_first(instances), self.shape[1])
+        reader.shape = (rows, self.shape[1])
         reader._offsets = instances
         return reader
 
     def is_current(self) -> bool:
         """Whether the store still holds these rows: not reset, shortened or overwritten."""
+        return self.reopened() is not None
+
+    def reopened(self) -> PartReader | None:
+        """Return a reader of the same rows, as the store holds them now; None if they are gone."""
         try:
             stored = PartReader(zarr.open_array(self._array.store_path, mode="r"), self._where)
         except (FileNotFoundError, ValueError):
-            return False
-        return stored.uuid == self.uuid and len(stored) >= len(self)
+            return None
+        same = stored.uuid == self.uuid and len(stored) >= len(self)
+        return stored._of(len(self), self._offsets) if same else None
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import OpenedRun, WriterPart
 from tensorstate.storage.part import PartWriter
 
@@ -25,12 +26,19 @@ class WrittenLayer:
     info: LayerInfo
     part: PartWriter
     where: str
+    counter: LiveCounter | None = None  # None where states are stored
     unwritten: int = 0  # bytes that wait in the queue
 
     @property
     def instances(self) -> int:
         """Instances of which every row is committed."""
         return self.part.instances
+
+    def reset(self) -> None:
+        """Drop every row."""
+        self.part.reset()
+        if self.counter is not None:
+            self.counter.clean()
 
 
 class _Piece(NamedTuple):
@@ -134,7 +142,7 @@ class WriteQueue:
         """Commit every row that was appended; runs on the thread."""
         for layer in self.layers.values():
             layer.part.flush()
-        self._commit_instances()
+        self._commit()
 
     def close_soon(self) -> None:
         """Let the thread commit everything and end, without waiting for it."""
@@ -206,13 +214,30 @@ class WriteQueue:
         """Write one piece of rows, or run an action; None is the end."""
         if item is None:
             self.flush()
+            for counter in self._counters():
+                counter.count(self._instances)
         elif isinstance(item, _Action):
             item.run()
         else:
             self.layers[item.name].part.append(item.rows, item.lengths)
             # The first pass through a network makes its layers known one by one.
             if len(self.layers) >= self.expected_layers:
-                self._commit_instances()
+                self._commit()
+
+    def _commit(self) -> None:
+        """Commit what all layers have of the same instances, and count what waits for it."""
+        before = self._instances
+        self._commit_instances()
+        if self._instances != before:
+            for counter in self._counters():
+                # Not those of instances that a resumed run would drop.
+                counter.count_if_due(self._instances)
+
+    def _counters(self) -> Iterator[LiveCounter]:
+        """Yield what counts while states are captured."""
+        for layer in self.layers.values():
+            if layer.counter is not None:
+                yield layer.counter
 
     def _commit_instances(self) -> None:
         """Raise the committed prefix, of the run or the part, to what every layer has committed."""

@@ -41,7 +41,7 @@ def write_whole(
     FileExistsError
         If something is there.
     ValueError
-        If no instance is whole.
+        If no instance is whole, or a layer keeps no raw states of its instances.
     OSError
         If nothing can be written there.
     """
@@ -49,6 +49,12 @@ def write_whole(
         raise FileExistsError(
             f"{describe_store(store)} holds something already: salvage to a new store"
         )
+    for name, layer in found.layers.items():
+        if layer.info.histogram == "live":
+            raise ValueError(
+                f"run {found.where}, layer {name} was captured with histogram='live', which keeps "
+                "no raw states: its instances cannot be told apart, and so not be salvaged"
+            )
     if not whole:
         raise ValueError(f"run {found.where} has no instance that is whole in every layer")
     alone = len(whole) == 1 and whole[0][1].start == 0

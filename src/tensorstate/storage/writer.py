@@ -19,6 +19,7 @@ from zarr.storage import MemoryStore
 from tensorstate.storage import format as store_format
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import Codec, LayerInfo
+from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import MODES, WriterPart, open_to_write, writer_part
 from tensorstate.storage.part import PartReader, PartWriter
 from tensorstate.storage.queue import WriteQueue, WrittenLayer
@@ -197,7 +198,8 @@ class RunWriter:
         else:
             array = self._new_part(name, part_name, info, where)
         part = PartWriter(array, where, info.positions, self.committed_before)
-        self._queue.add(name, WrittenLayer(info, part, where))
+        counter = LiveCounter(part, info.positions, where) if info.histogram == "live" else None
+        self._queue.add(name, WrittenLayer(info, part, where, counter))
 
     def _new_part(self, name: str, part: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
         if self._part is None:
@@ -263,12 +265,14 @@ class RunWriter:
     def cache(self, name: str) -> HistogramCache | None:
         """Return the cached counts of a layer; None if a count from here is not to be stored.
 
-        That is so for a run that ends with this process, and for one part of several: its count is
-        not that of the layer.
+        That is so for a run that ends with this process, for one part of several, whose count is
+        not that of the layer, and for a layer whose states are counted while they are captured.
         """
-        if isinstance(self._group.store, MemoryStore) or self._part is not None:
+        info = self._queue.layers[name].info
+        alone = self._part is None and not isinstance(self._group.store, MemoryStore)
+        if not alone or info.histogram == "live":
             return None
-        return HistogramCache(self._group.store_path / name, self._queue.layers[name].info.width)
+        return HistogramCache(self._group.store_path / name, info.width)
 
     def flush(self) -> None:
         """Return when everything handed over is written and committed."""
@@ -277,14 +281,13 @@ class RunWriter:
 
     def reset(self, name: str) -> None:
         """Drop every row of a layer."""
-        part = self._queue.layers[name].part
-        queue = self._queue
+        layer = self._queue.layers[name]
 
         def drop() -> None:
-            part.reset()
-            queue.flush()
+            layer.reset()
+            self._queue.flush()
 
-        queue.call(drop)
+        self._queue.call(drop)
 
     def close(self) -> None:
         """Commit everything and stop the thread; closing twice does nothing."""
