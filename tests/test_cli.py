@@ -53,6 +53,17 @@ def test_info_for_machines(run_path):
     assert [layer["singletons"] for layer in found["layers"]] == [40, 0]
 
 
+def test_info_of_a_layer_whose_instances_differ_in_length(tmp_path):
+    with ts.StateRecorder("lstm", tmp_path / "run", variable_positions=True) as recorder:
+        recorder.record(np.ones((3, 5, 9)), lengths=[5, 0, 2])
+    (layer,) = json.loads(command("info", "--json", tmp_path / "run").stdout)["layers"]
+    assert (layer["positions"], layer["instances"], layer["states"]) == (None, 3, 7)
+    row = next(
+        line for line in command("info", tmp_path / "run").stdout.splitlines() if "lstm" in line
+    )
+    assert [cell.strip() for cell in row.split("│")][2:6] == ["9", "vary", "3", "7"]
+
+
 def test_info_of_a_layer_without_states(tmp_path):
     from tensorstate.storage import LayerInfo, RunWriter
 

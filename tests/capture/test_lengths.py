@@ -245,3 +245,14 @@ def test_a_flood_of_instances_without_rows_is_written_in_time():
     assert (capture.instance_count, capture.state_count) == (400_002, 5)
     assert capture.histogram([0, 400_001]).total == 5
     assert capture.histogram([1, 400_000]).total == 0
+
+
+def test_a_rarefaction_that_begins_with_instances_without_rows():
+    capture = recorder()
+    capture.record(batch_of(4, 3), [0, 0, 0, 3])
+    found = capture.rarefaction(4)
+    assert found["states"].iloc[[0, -1]].tolist() == [0, 3]
+    assert found["entropy"].isna().tolist() == (found["states"] == 0).tolist()
+    assert found["entropy"].iloc[-1] == capture.entropy()
+    interval = capture.entropy_interval(resamples=50)
+    assert interval["low"] <= interval["entropy"] <= interval["high"]
