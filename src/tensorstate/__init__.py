@@ -18,18 +18,19 @@ from tensorstate.capture import (
     remove_state_layers,
     reset_efficiency_model,
 )
+from tensorstate.capture.callback import EfficiencyCallback
 from tensorstate.counting import StateHistogram, count_states, plan_count
 from tensorstate.metrics import aIQ, entropy, network_efficiency
 from tensorstate.storage import StateRun, open_run
 
 # What needs a framework is imported when it is used, and so is no part of a star import.
 _LAZY = {
-    "EfficiencyCallback": "tensorstate.capture.callback",
     "StateCapture": "tensorstate.capture.keras",
     "StateCaptureHook": "tensorstate.capture.torch",
 }
 
 __all__ = [
+    "EfficiencyCallback",
     "StateHistogram",
     "StateRecorder",
     "StateRun",
