@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,6 @@ class LightningMeasuring:
                 f"not on a {type(data.inputs).__name__}"
             )
         self._precision = trainer.precision_plugin
-        seeds = import_module(f"{type(trainer).__module__.partition('.trainer')[0]}.utilities.seed")
-        self._isolate_rng = seeds.isolate_rng
         self._module = module
         self._data = data
         self._places = find_places(module, *layers, options, channel_axis)
@@ -139,7 +137,7 @@ class LightningMeasuring:
             capture.capture_on = False
         self._module.eval()
         try:
-            with self._isolate_rng():
+            with _random_states_kept(self._module.device):
                 yield
         finally:
             for capture in recording:
@@ -157,3 +155,16 @@ class LightningMeasuring:
         loader = self._data.inputs
         drawing = (loader, getattr(loader, "sampler", None))
         return {getattr(one, "generator", None) for one in drawing} - {None}
+
+
+@contextmanager
+def _random_states_kept(device: torch.device) -> Iterator[None]:
+    """Put back what random numbers come from: PyTorch, here and on a device, NumPy, and Python."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = [device] if device.type in ("cuda", "xpu") else []
+    try:
+        with torch.random.fork_rng(devices, device_type=device.type):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
