@@ -134,7 +134,7 @@ def survive(path: Path, moments: random.Random, kills: int, unbroken: Path) -> S
         for name, layer in run.items():
             stored = np.asarray(layer.raw_states)
             whole = expected(name, layer.instance_count)
-            wrong = np.count_nonzero((stored != whole).any(axis=1))
+            wrong = int((stored != whole).any(axis=1).sum())
             lost = max(0, committed - layer.instance_count)
             found += Survival(rows=len(stored), wrong=wrong, lost=lost)
     _, errors = (process := _start(path)).communicate(timeout=120)

@@ -20,6 +20,7 @@ from tensorstate.capture.thresholds import (
     KnownThreshold,
     Threshold,
     check_threshold,
+    check_threshold_count,
     threshold_of,
 )
 from tensorstate.storage import (
@@ -235,7 +236,13 @@ class StateRecorder(RecordedStates):
             self._check_shape(batch)
             self._put_pieces(batch)
 
-    def channel_axis_of(self, shape: tuple[int, ...]) -> int:
+    def check_shape(self, shape: tuple[int | None, ...]) -> None:
+        """Raise ValueError for a shape that cannot be recorded, as far as it is known."""
+        neurons = shape[self.channel_axis_of(shape)]
+        if neurons is not None:
+            check_threshold_count(self._options.threshold, neurons, self.name)
+
+    def channel_axis_of(self, shape: tuple[int | None, ...]) -> int:
         """Return the axis of the neurons, from 0 on, in a batch of activations of this shape.
 
         Raises
@@ -289,11 +296,7 @@ class StateRecorder(RecordedStates):
             )
         known = check_threshold(threshold)
         assert not callable(known)
-        if isinstance(known, tuple) and len(known) != batch.shape[-1]:
-            raise ValueError(
-                f"capture {self.name!r} has {len(known)} thresholds, "
-                f"but its states have {batch.shape[-1]} neurons"
-            )
+        check_threshold_count(known, batch.shape[-1], self.name)
         return known
 
     def _put_pieces(self, batch: Batch) -> None:
