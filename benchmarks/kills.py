@@ -28,11 +28,11 @@ import numpy.typing as npt
 import tensorstate as ts
 from benchmarks._measure import machine, markdown
 
-INSTANCES, BATCH = 2000, 20
-POSITIONS = {"conv_1": 64, "conv_2": 16, "conv_3": 1}
+INSTANCES, BATCH = 4000, 20
+POSITIONS = {"conv_1": 64, "conv_2": 16, "conv_3": 16}
 NEURONS = {"conv_1": 20, "conv_2": 50, "conv_3": 100}
+FLUSH_EVERY = 500  # instances; in between, what is committed are the chunks that are full
 KILLS_A_RUN = 5
-LONGEST = 0.8  # seconds from the first instance to the kill
 
 
 class Survival(NamedTuple):
@@ -102,10 +102,22 @@ def capture(path: Path, begun: Callable[[], None] = lambda: None) -> None:
     for start in range(done, INSTANCES, BATCH):
         for recorder in recorders:
             recorder.record(activations(recorder.name, start, min(start + BATCH, INSTANCES)))
+        if start % FLUSH_EVERY == 0:
+            recorders[0].flush()
     recorders[0].close()
 
 
-def survive(path: Path, moments: random.Random, kills: int, unbroken: Path) -> Survival:
+def capture_unbroken(path: Path) -> float:
+    """Capture in a process that is not killed; return the seconds from its first instance on."""
+    process = _start(path)
+    begin = time.perf_counter()
+    _end(process)
+    return time.perf_counter() - begin
+
+
+def survive(
+    path: Path, moments: random.Random, kills: int, unbroken: Path, seconds: float
+) -> Survival:
     """Kill a capture at random moments, let it end, and look at what is there.
 
     Parameters
@@ -118,10 +130,12 @@ def survive(path: Path, moments: random.Random, kills: int, unbroken: Path) -> S
         How often it is killed at the most; it may be done before.
     unbroken : Path
         A run that was never killed.
+    seconds : float
+        How long it took, which is the latest moment of a kill.
     """
     found, committed = Survival(runs=1), 0
     for _ in range(kills):
-        if not _is_killed(path, moments.uniform(0, LONGEST)):
+        if not _is_killed(path, moments.uniform(0, seconds)):
             break
         found += Survival(kills=1)
         try:
@@ -137,32 +151,37 @@ def survive(path: Path, moments: random.Random, kills: int, unbroken: Path) -> S
             wrong = int((stored != whole).any(axis=1).sum())
             lost = max(0, committed - layer.instance_count)
             found += Survival(rows=len(stored), wrong=wrong, lost=lost)
-    _, errors = (process := _start(path)).communicate(timeout=120)
-    if process.returncode:
-        raise RuntimeError(f"the last process failed: {errors.strip()}")
+    _end(_start(path))
     return found + Survival(equal=_chunks(path) == _chunks(unbroken))
 
 
 def _start(path: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    """Start a process, and return when it has opened the run."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.kills", "--capture", str(path)],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Wait for a process, and raise RuntimeError if it failed."""
+    _, errors = process.communicate(timeout=300)
+    if process.returncode > 0:
+        raise RuntimeError(f"a capture failed: {errors.strip()}")
 
 
 def _is_killed(path: Path, after: float) -> bool:
     """Kill a process some seconds after it began to capture; False if it had ended before."""
     process = _start(path)
-    assert process.stdout is not None
-    process.stdout.readline()
     time.sleep(after)
     process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    if process.returncode > 0:
-        raise RuntimeError(f"a process failed before it was killed: {errors.strip()}")
+    _end(process)
     return process.returncode == -signal.SIGKILL
 
 
@@ -185,10 +204,10 @@ def main() -> None:
     moments, found = random.Random(options.seed), Survival()
     with tempfile.TemporaryDirectory() as folder:
         unbroken = Path(folder, "unbroken")
-        capture(unbroken)
+        seconds = capture_unbroken(unbroken)
         while found.kills < options.kills:
             most = min(KILLS_A_RUN, options.kills - found.kills)
-            found += survive(Path(folder, f"run-{found.runs}"), moments, most, unbroken)
+            found += survive(Path(folder, f"run-{found.runs}"), moments, most, unbroken, seconds)
             print(f"{found.kills} kills", file=sys.stderr)
     header = [
         *("kills", "stores opened", "committed rows checked", "rows wrong", "instances lost"),
@@ -197,8 +216,8 @@ def main() -> None:
     row = [found.kills, found.opened, found.rows, found.wrong, found.lost, found.runs, found.equal]
     print(markdown(header, [row]))
     print(
-        f"\n{INSTANCES} instances of {len(NEURONS)} layers in a run, seed {options.seed}; "
-        f"{machine()}, tensorstate {ts.__version__}"
+        f"\n{INSTANCES} instances of {len(NEURONS)} layers in a run, {seconds:.1f} s without a "
+        f"kill, seed {options.seed}; {machine()}, tensorstate {ts.__version__}"
     )
     sys.exit(0 if found.is_whole else 1)
 
