@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate.bits import pack_states
+from tensorstate.storage import LaterRows
 
 __all__ = ["Batch", "HostBatch"]
 
@@ -25,7 +26,7 @@ class Batch(Protocol):
 
     def pack(
         self, start: int, stop: int, limits: NDArray[np.float64]
-    ) -> tuple[NDArray[np.uint8], int]:
+    ) -> tuple[NDArray[np.uint8] | LaterRows, int]:
         """Pack which neurons of some instances fire.
 
         Parameters
@@ -37,10 +38,11 @@ class Batch(Protocol):
 
         Returns
         -------
-        packed : ndarray of uint8, shape (stop - start, ..., W)
-            On the host.
+        packed : ndarray of uint8, shape (stop - start, ..., W), or LaterRows
+            On the host, or on the way to it.
         nans : int
-            How many activations were NaN.
+            How many activations were NaN. Of rows on their way that is not known yet, and 0: who
+            makes such a batch is told in another way.
         """
 
 

@@ -310,18 +310,27 @@ class StateRecorder(RecordedStates):
         nans = 0
         for start in range(0, instances, step):
             packed, piece_nans = batch.pack(start, min(start + step, instances), limits)
-            rows = packed.reshape(-1, width)
+            rows = packed.reshape(-1, width) if isinstance(packed, np.ndarray) else packed
             self._writer.put(self.name, rows)
             self._rows += len(rows)
             nans += piece_nans
+        self.note_nans(nans)
+
+    def note_nans(self, nans: int) -> None:
+        """Warn of NaN activations in a batch, if there were any and nobody was warned before."""
         if nans and not self._warned:
             self._warned = True
             warnings.warn(
                 f"capture {self.name!r} met {nans} NaN activations in one batch; a NaN counts as "
                 "not firing, and later ones are not reported again",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
+
+    @property
+    def run(self) -> RunWriter:
+        """The run that it records into."""
+        return self._writer
 
     @property
     def state_count(self) -> int:

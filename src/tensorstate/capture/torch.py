@@ -12,6 +12,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from tensorstate.capture.recorder import RecordedStates, StateRecorder
 from tensorstate.capture.thresholds import Threshold
+from tensorstate.capture.torch_copies import DeviceBatch, copies_of
 from tensorstate.capture.torch_packing import TensorBatch
 from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
 
@@ -205,7 +206,8 @@ def record_tensor(
     """Record what a module took or gave.
 
     On the host the tensor's own memory is read, once. On any other device the states are packed
-    there, and only packed states are copied to the host.
+    there, and only packed states are copied to the host; on CUDA nobody waits for that but the
+    thread that writes.
 
     Parameters
     ----------
@@ -239,7 +241,11 @@ def record_tensor(
         x = x.movedim(1, 0)
     if x.dtype in _ON_HOST_ONLY:
         x = x.cpu()
-    recorder.record_batch(TensorBatch(x.movedim(recorder.channel_axis_of(tuple(x.shape)), -1)))
+    x = x.movedim(recorder.channel_axis_of(tuple(x.shape)), -1)
+    if x.is_cuda:
+        recorder.record_batch(DeviceBatch(x, copies_of(recorder.run, x.device), recorder.note_nans))
+    else:
+        recorder.record_batch(TensorBatch(x))
 
 
 def in_backward() -> bool:
@@ -292,5 +298,10 @@ def _check_plain(tensor: Any, what: str) -> None:
         raise ValueError(f"{what} is a {kind} tensor, which has no plain values: {_ADVICE}")
     if tensor.is_complex():
         raise TypeError(f"{what} holds {tensor.dtype}, but activations are real numbers")
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise ValueError(
+            f"{what} goes into a CUDA graph, whose replays run no hook: set capture_on to False "
+            "there, and record a plain pass"
+        )
     if tensor.ndim and 0 in tensor.shape[1:]:
         raise ValueError(f"{what} has the shape {tuple(tensor.shape)}, without any neuron in it")

@@ -5,6 +5,7 @@ from tensorstate.storage.format import Codec, LayerInfo, check_layer_name
 from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.opening import WriterPart, writer_part
 from tensorstate.storage.part import DamagedChunkError, PartReader
+from tensorstate.storage.queue import LaterRows
 from tensorstate.storage.run import StateRun, open_run
 from tensorstate.storage.stores import StoreLike, store_identity
 from tensorstate.storage.writer import QUEUE_BYTES, RunWriter, check_write_options
@@ -14,6 +15,7 @@ __all__ = [
     "Codec",
     "DamagedChunkError",
     "HistogramCache",
+    "LaterRows",
     "LayerInfo",
     "LayerStates",
     "PartReader",

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,24 @@ from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.opening import OpenedRun, WriterPart
 from tensorstate.storage.part import PartWriter
 
-__all__ = ["WriteQueue", "WrittenLayer"]
+__all__ = ["LaterRows", "WriteQueue", "WrittenLayer"]
+
+
+class LaterRows(Protocol):
+    """Rows that are still on their way into the host's memory when they are handed over."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows, which count as waiting in the queue."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def wait(self) -> NDArray[np.uint8]:
+        """Return the rows (n, W) when they are there; the thread that writes calls this."""
+
+    def release(self) -> None:
+        """Take the memory of the rows back, which nobody reads any more; called once."""
 
 
 @dataclass
@@ -30,6 +48,21 @@ class WrittenLayer:
     def instances(self) -> int:
         """Instances of which every row is committed."""
         return self.part.committed // self.info.positions
+
+
+@dataclass
+class _Rows:
+    """One piece of rows of a layer."""
+
+    name: str
+    rows: NDArray[np.uint8] | LaterRows
+
+    def wait(self) -> NDArray[np.uint8]:
+        return self.rows if isinstance(self.rows, np.ndarray) else self.rows.wait()
+
+    def release(self) -> None:
+        if not isinstance(self.rows, np.ndarray):
+            self.rows.release()
 
 
 @dataclass
@@ -75,7 +108,7 @@ class WriteQueue:
         self._instances = opened.committed
         self._stored_layers = opened.stored_layers
         self._room = opened.room
-        self._items: deque[tuple[str, NDArray[np.uint8]] | _Action] = deque()
+        self._items: deque[_Rows | _Action] = deque()
         self._bytes = 0
         self._awake = False
         self._changed = threading.Condition()
@@ -88,15 +121,18 @@ class WriteQueue:
         with self._changed:
             self.layers = {**self.layers, name: layer}
 
-    def put(self, name: str, rows: NDArray[np.uint8]) -> None:
-        """Queue rows (n, W) of a layer; wait while there is no room."""
+    def put(self, name: str, rows: NDArray[np.uint8] | LaterRows) -> None:
+        """Queue rows (n, W) of a layer; wait while there is no room.
+
+        Rows that are on their way are released by the queue if it took them, written or not.
+        """
         with self._changed:
             if not self._has_room(rows.nbytes):
                 self._wake()
                 self._changed.wait_for(lambda: self._has_room(rows.nbytes))
             self.check_open()
             self._bytes += rows.nbytes
-            self._items.append((name, rows))
+            self._items.append(_Rows(name, rows))
             layer = self.layers[name]
             layer.unwritten += rows.nbytes
             # Waking the thread for less than a chunk would cost more than it does.
@@ -175,25 +211,26 @@ class WriteQueue:
                     self._do(item)
             except BaseException as error:
                 self._error = error
+            if isinstance(item, _Rows):
+                item.release()
             with self._changed:
-                if isinstance(item, tuple):
-                    self._bytes -= item[1].nbytes
-                    self.layers[item[0]].unwritten -= item[1].nbytes
+                if isinstance(item, _Rows):
+                    self._bytes -= item.rows.nbytes
+                    self.layers[item.name].unwritten -= item.rows.nbytes
                 self._changed.notify_all()
             if isinstance(item, _Action):
                 item.done.set()
             if item is None:
                 return
 
-    def _do(self, item: tuple[str, NDArray[np.uint8]] | _Action | None) -> None:
+    def _do(self, item: _Rows | _Action | None) -> None:
         """Write one piece of rows, or run an action; None is the end."""
         if item is None:
             self.flush()
         elif isinstance(item, _Action):
             item.run()
         else:
-            name, rows = item
-            self.layers[name].part.append(rows)
+            self.layers[item.name].part.append(item.wait())
             # The first pass through a network makes its layers known one by one.
             if len(self.layers) >= self.expected_layers:
                 self._commit_instances()

@@ -11,6 +11,7 @@ import torch
 
 from tensorstate.capture.backends import TensorInfo
 from tensorstate.capture.recorder import StateRecorder
+from tensorstate.capture.torch import record_tensor
 
 SUPPORTS_JIT = True
 KEEPS_FAILURES = False
@@ -20,14 +21,17 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
     """Record a tensor in passing, and return it."""
     # Where Keras only wants to know shapes, there are no values.
     if not tensor.is_meta:
-        _record_on_host(recorder, tensor)
+        _record_values(recorder, tensor)
     return tensor
 
 
 @torch.compiler.disable
-def _record_on_host(recorder: StateRecorder, tensor: Any) -> None:
-    if recorder.capture_on:
-        recorder.record(_as_numpy(tensor.detach().cpu()))
+def _record_values(recorder: StateRecorder, tensor: Any) -> None:
+    if tensor.device.type != "cpu":
+        if recorder.capture_on:
+            record_tensor(recorder, tensor, f"the activation at capture {recorder.name!r}")
+    elif recorder.capture_on:
+        recorder.record(_as_numpy(tensor.detach()))
 
 
 def _as_numpy(tensor: Any) -> Any:
