@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tensorstate.bits import pack_states
 from tensorstate.storage import LaterRows
 
-__all__ = ["Batch", "HostBatch"]
+__all__ = ["Batch", "HostBatch", "PackedBatch"]
 
 
 class Batch(Protocol):
@@ -72,3 +72,37 @@ class HostBatch:
     ) -> tuple[NDArray[np.uint8], int]:
         """Pack which neurons of some instances fire; see `Batch.pack`."""
         return pack_states(self.array[start:stop], limits)
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """States that were packed already, with the thresholds of the recorder.
+
+    Attributes
+    ----------
+    packed : ndarray of uint8, shape (instances, ..., W)
+        On the host.
+    neurons : int
+        Neurons in a state.
+    nans : int
+        How many activations of the batch were NaN.
+    """
+
+    packed: NDArray[np.uint8]
+    neurons: int
+    nans: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the activations."""
+        return (*self.packed.shape[:-1], self.neurons)
+
+    def values(self) -> NDArray[Any]:
+        """Raise TypeError: a threshold that a function finds is not known before packing."""
+        raise TypeError("activations that are packed already have no values on the host")
+
+    def pack(
+        self, start: int, stop: int, limits: NDArray[np.float64]
+    ) -> tuple[NDArray[np.uint8], int]:
+        """Return the packed states of some instances; see `Batch.pack`."""
+        return self.packed[start:stop], self.nans if start == 0 else 0

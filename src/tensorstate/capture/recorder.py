@@ -328,6 +328,12 @@ class StateRecorder(RecordedStates):
             )
 
     @property
+    def known_threshold(self) -> KnownThreshold | None:
+        """The threshold, if it is known before the first batch."""
+        threshold = check_threshold(self._options.threshold)
+        return None if callable(threshold) else threshold
+
+    @property
     def run(self) -> RunWriter:
         """The run that it records into."""
         return self._writer

@@ -15,7 +15,7 @@ import math
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from tensorstate.capture.backends import TensorInfo
+from tensorstate.capture.batches import PackedBatch
+from tensorstate.capture.jax_packing import pack_on_device
 from tensorstate.capture.recorder import StateRecorder
 
 SUPPORTS_JIT = True
@@ -47,12 +49,15 @@ class _OnHost:
     recorder_ref: weakref.ref[StateRecorder]
 
     def record(self, values: Any) -> None:
+        self._hand_over(lambda recorder: recorder.record(np.asarray(values)))
+
+    def _hand_over(self, record: Callable[[StateRecorder], None]) -> None:
         recorder = self.recorder_ref()
         # What follows a failure would not be of the same instances in every layer.
         if recorder is None or _failures:
             return
         try:
-            recorder.record(np.asarray(values))
+            record(recorder)
         except Exception as error:
             # The frames of its traceback hold memory that is JAX's, and the recorder.
             _failures.append(error.with_traceback(None))
@@ -60,6 +65,17 @@ class _OnHost:
     def record_in_place(self, context: Any, number: Any, values: Any, turn: Any) -> None:
         self.record(values)
         np.asarray(number)[...] = 0
+
+
+@dataclass(frozen=True)
+class _PackedOnHost(_OnHost):
+    """Records states that were packed on the device."""
+
+    neurons: int
+
+    def record_packed(self, packed: Any, nans: Any) -> None:
+        batch = PackedBatch(np.asarray(packed), self.neurons, int(nans))
+        self._hand_over(lambda recorder: recorder.record_batch(batch))
 
 
 def record(recorder: StateRecorder, tensor: Any) -> Any:
@@ -77,7 +93,7 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
     values = jax.lax.stop_gradient(tensor)
     if jax.default_backend() != "cpu":
         # The buffers are not the host's; their copies do not wait for what the callback holds up.
-        io_callback(on_host.record, None, values, ordered=True)
+        record_copy(recorder, values)
         return tensor
     in_place = buffer_callback(on_host.record_in_place, _NUMBER, has_side_effect=True)
     with _turn() as turn:
@@ -87,6 +103,18 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
     if mask is not None:
         set_keras_mask(same, mask)
     return same
+
+
+def record_copy(recorder: StateRecorder, values: Any) -> None:
+    """Record a tensor of a traced model that is copied to the host, in packed form if it can be."""
+    recorder_ref, threshold = weakref.ref(recorder), recorder.known_threshold
+    if threshold is None or not jax.dtypes.issubdtype(values.dtype, np.floating):
+        io_callback(_OnHost(recorder_ref).record, None, values, ordered=True)
+        return
+    recorder.check_shape(values.shape)
+    axis = recorder.channel_axis_of(values.shape)
+    on_host = _PackedOnHost(recorder_ref, values.shape[axis])
+    io_callback(on_host.record_packed, None, *pack_on_device(values, threshold, axis), ordered=True)
 
 
 def _record_now(on_host: _OnHost, values: Any) -> None:
