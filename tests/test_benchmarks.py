@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ from benchmarks import capture_gpu
 from benchmarks._networks import Subject
 from benchmarks._resnet50 import resnet50
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_the_benchmark_says_so_and_succeeds():
     command = [sys.executable, "-m", "benchmarks.capture_gpu", "--frameworks", "torch"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "There is no GPU here that can be used by torch: not measured.\n"
 

@@ -76,6 +76,16 @@ def test_states_equal_those_that_are_packed_on_the_host(sizes, queue_bytes):
     np.testing.assert_array_equal(recorder.raw_states[:], expected)
 
 
+def test_buffers_outlive_the_mode_of_a_pass():
+    copies, recorder = DeviceCopies(ThreadStream(), 1 << 20), ts.StateRecorder("a")
+    for seed in range(6):
+        with torch.inference_mode(seed % 2 == 0):
+            record(recorder, copies, activations(50, seed))
+        recorder.flush()
+    expected = np.concatenate([packed(activations(50, seed)) for seed in range(6)])
+    np.testing.assert_array_equal(recorder.raw_states[:], expected)
+
+
 def test_the_model_goes_on_while_states_are_copied_and_a_flush_waits():
     gate = threading.Event()
     copies, recorder = DeviceCopies(ThreadStream(gate), 1 << 20), ts.StateRecorder("a")

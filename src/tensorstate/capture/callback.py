@@ -188,6 +188,7 @@ class EfficiencyCallback:
         from tensorstate.capture.lightning_measuring import LightningMeasuring
 
         self._close()
+        self._before: dict[str, Any] = {}  # a training that goes on within an epoch begins none
         options = CaptureOptions(threshold=self._threshold)
         self._measuring = LightningMeasuring(
             trainer, module, self._data, self._layers, options, self._channel_axis

@@ -166,11 +166,13 @@ class DeviceCopies:
             Called with that number when it has come, by the thread that waits for the rows.
         """
         size = rows.numel()
-        buffer = self._pool.take(size + _NANS_BYTES)
-        behind = buffer[size : size + _NANS_BYTES]
-        wait = self._stream.copy(
-            (rows.reshape(-1), buffer[:size]), (nans.reshape(1).view(torch.uint8), behind)
-        )
+        # Buffers outlive the mode of a pass: one of inference could not be written outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            buffer = self._pool.take(size + _NANS_BYTES)
+            behind = buffer[size : size + _NANS_BYTES]
+            wait = self._stream.copy(
+                (rows.reshape(-1), buffer[:size]), (nans.reshape(1).view(torch.uint8), behind)
+            )
         return _RowsOnTheWay((len(rows), rows.shape[1]), buffer, wait, self._pool, note_nans)
 
 

@@ -27,11 +27,12 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
 
 @torch.compiler.disable
 def _record_values(recorder: StateRecorder, tensor: Any) -> None:
-    if tensor.device.type != "cpu":
-        if recorder.capture_on:
-            record_tensor(recorder, tensor, f"the activation at capture {recorder.name!r}")
-    elif recorder.capture_on:
+    if not recorder.capture_on:
+        return
+    if tensor.device.type == "cpu":
         recorder.record(_as_numpy(tensor.detach()))
+    else:
+        record_tensor(recorder, tensor, f"the activation at capture {recorder.name!r}")
 
 
 def _as_numpy(tensor: Any) -> Any:
