@@ -224,7 +224,8 @@ class StateRecorder(RecordedStates):
         TypeError, ValueError, OSError
             As for `record`.
         """
-        if not self.capture_on:
+        if mask is None or not self.capture_on:
+            self.record(array)
             return
         rows, counts = rows_where(self._neurons_last(array), mask, self.name)
         self.record_batch(HostBatch(rows), counts)
