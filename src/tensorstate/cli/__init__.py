@@ -18,6 +18,9 @@ __all__ = ["DAMAGED", "FAILED", "INTERRUPTED", "main"]
 
 FAILED, DAMAGED, INTERRUPTED = 1, 3, 130
 
+_EXTRAS = {"keras": "tensorflow", "tensorflow": "tensorflow", "torch": "torch", "mlxtend": "demo"}
+"""Which extra installs what may be missing."""
+
 _COMMANDS = ("capture", "count", "demo", "info", "plan", "verify")
 
 
@@ -48,7 +51,11 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")
         sys.exit(INTERRUPTED)
-    except (OSError, ValueError, ImportError) as error:
+    except ImportError as error:
+        name = (error.name or "").partition(".")[0]
+        say(f"{error}: install {f'tensorstate[{_EXTRAS[name]}]' if name in _EXTRAS else name}")
+        sys.exit(FAILED)
+    except (OSError, ValueError) as error:
         say(str(error))
         sys.exit(DAMAGED if _is_damage(error) else FAILED)
     sys.exit(0)

@@ -244,14 +244,19 @@ def _efficiency_model(
     probes: Mapping[str, Any],
 ) -> Any:
     """Return the model with its probes, and the run open."""
-    return build_efficiency_model(
-        network.model,
-        storage_path=output,
-        mode="resume" if resume else "w" if overwrite else "x",
-        part=span.part,
-        first_instance=span.first_instance,
-        **probes,
-    )
+    try:
+        return build_efficiency_model(
+            network.model,
+            storage_path=output,
+            mode="resume" if resume else "w" if overwrite else "x",
+            part=span.part,
+            first_instance=span.first_instance,
+            **probes,
+        )
+    except FileExistsError as error:
+        # What is an argument in a program is an option here.
+        says = str(error).replace("mode='w'", "--overwrite").replace("mode='resume'", "--resume")
+        raise FileExistsError(says) from error
 
 
 def _tell(output: str, span: Span, ended: bool, as_json: bool) -> None:

@@ -15,6 +15,8 @@ __all__ = ["open_model"]
 
 # What TensorFlow says of the processor while it is imported is no concern of who captures.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# By default it takes all the memory of a GPU.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
 def open_model(name: str) -> Network:
