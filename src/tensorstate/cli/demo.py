@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from tensorstate.capture import build_efficiency_model, remove_state_layers
+from tensorstate.cli.models import open_model
 from tensorstate.cli.options import examples, json_option
 from tensorstate.cli.output import print_json
 from tensorstate.metrics import aIQ, network_efficiency

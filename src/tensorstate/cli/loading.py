@@ -8,6 +8,8 @@ import sys
 from importlib import import_module
 from typing import Any
 
+import click
+
 __all__ = ["first_line", "is_object_name", "load_object"]
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -59,5 +61,7 @@ def first_line(error: Exception) -> str:
     >>> first_line(RuntimeError("no\n\nstack"))
     'no'
     """
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = [click.unstyle(line).strip() for line in str(error).splitlines()]
+    # Keras begins with where it happened, and says after that what did.
+    says = (line for line in lines if line and not line.startswith("Exception encountered when"))
+    return next(says, type(error).__name__)

@@ -41,6 +41,7 @@ class Network(ABC):
         """Pass a batch through the model, or through the efficiency model made of it."""
 
 
+@dataclass
 class KerasNetwork(Network):
     """A Keras model on any backend."""
 
@@ -55,6 +56,7 @@ class KerasNetwork(Network):
         model.predict_on_batch(batch)
 
 
+@dataclass
 class TorchNetwork(Network):
     """A PyTorch module in evaluation mode."""
 

@@ -35,8 +35,10 @@ def _complete_layer(
 ) -> list[CompletionItem]:
     from tensorstate.storage import open_run
 
+    # While an option lacks its value, click does not tell arguments apart.
+    run = context.params.get("run") or next(iter(context.args), "")
     try:
-        names = list(open_run(context.params["run"]))
+        names = list(open_run(run))
     except Exception:  # no run was named yet, or what was named is none
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -47,7 +47,10 @@ def plan(
     a Zarr array. A layer that was counted already takes nothing: its counts are in the run.
     """
     with counting_limits(memory_limit, spill):
-        plans = {name: plan_count(states) for name, states in _states(run, layers).items()}
+        try:
+            plans = {name: plan_count(states) for name, states in _states(run, layers).items()}
+        except TypeError as error:
+            raise ValueError(f"{run}: {error}") from error
     if as_json:
         print_json({"plans": [{"layer": name, **asdict(found)} for name, found in plans.items()]})
     else:
