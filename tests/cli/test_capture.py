@@ -228,6 +228,31 @@ def test_an_error_on_the_way_keeps_what_was_captured(here, tmp_path):
     assert counts_of(ts.open_run(tmp_path / "run")["0_states"]) == expected_counts(ARRAY[:14])
 
 
+def test_a_model_that_fails_on_the_way(here, tmp_path):
+    arguments = ("-o", tmp_path / "run", "--attach-to", "0")
+    ended = here("capture", NET, "tests.cli.test_capture:changes_shape", *arguments)
+    assert ended.returncode == 1
+    assert "tensorstate: the model failed: Given groups=1" in ended.stderr
+    assert ts.open_run(tmp_path / "run").instances == 7
+
+
+def test_a_scripted_module_of_a_function(here, folder, tmp_path):
+    arguments = ("-o", tmp_path / "run", "--attach-to", "Conv2d")
+    ended = here("capture", "tests.cli.test_capture:scripted", folder / "data.npy", *arguments)
+    assert ended.returncode == 1
+    assert "a scripted module runs outside of Python" in ended.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def scripted():
+    return torch.jit.script(net())
+
+
+def changes_shape():
+    yield ARRAY[:7]
+    yield ARRAY[7:14].repeat(2, axis=1)
+
+
 def fails_later():
     yield ARRAY[:7]
     yield ARRAY[7:14]

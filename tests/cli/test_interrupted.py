@@ -77,11 +77,11 @@ def test_ctrl_c_on_a_terminal(tmp_path):
     terminal.expect("at 12", timeout=120)
     assert "capturing" in terminal.before
     terminal.sendintr()
-    terminal.expect(r"stopped after (\d+) instances, which are committed; go on with", timeout=60)
+    terminal.expect(r"stopped after (\d+) instances, which are committed; go on with", timeout=120)
     assert int(terminal.match[1]) == ts.open_run(path).instances > 0
-    terminal.expect(r"tensorstate capture .* --resume", timeout=60)
+    terminal.expect(r"tensorstate capture .* --resume", timeout=120)
     assert "--overwrite" not in terminal.match[0]
-    terminal.expect(pexpect.EOF, timeout=60)
+    terminal.expect(pexpect.EOF, timeout=120)
     terminal.close()
     assert terminal.exitstatus == 130
 
@@ -103,8 +103,8 @@ def test_a_count_on_a_terminal_that_is_stopped_removes_its_spill(tmp_path):
             break
         time.sleep(0.01)
     terminal.sendintr()
-    terminal.expect("tensorstate: interrupted", timeout=60)
-    terminal.expect(pexpect.EOF, timeout=60)
+    terminal.expect("tensorstate: interrupted", timeout=120)
+    terminal.expect(pexpect.EOF, timeout=120)
     terminal.close()
     assert terminal.exitstatus == 130
     assert list(spill.iterdir()) == []

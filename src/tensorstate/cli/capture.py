@@ -253,6 +253,8 @@ def _efficiency_model(
             first_instance=span.first_instance,
             **probes,
         )
+    except TypeError as error:
+        raise ValueError(str(error)) from error
     except FileExistsError as error:
         # What is an argument in a program is an option here.
         says = str(error).replace("mode='w'", "--overwrite").replace("mode='resume'", "--resume")
