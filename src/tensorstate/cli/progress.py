@@ -235,4 +235,6 @@ def _bar(what: str, unit: str) -> Progress:
 
 
 def _memory() -> str:
-    return as_text(psutil.Process().memory_info().rss)
+    memory = psutil.Process().memory_info()
+    # Without what belongs to files: all of a file that is mapped, and read once, would be in it.
+    return as_text(memory.rss - getattr(memory, "shared", 0))
