@@ -49,7 +49,10 @@ def test_a_stored_run_says_the_same_where_no_framework_can_be_imported(tmp_path)
     ts.remove_state_layers(model)
     lines = run_python(REANALYSIS, path).splitlines()
     assert lines[:4] == expected
-    assert lines[4] == "layer,neurons,positions,instances,states,distinct,entropy,efficiency"
+    assert lines[4] == (
+        "layer,neurons,positions,instances,states,distinct,entropy,efficiency,"
+        "singletons,coverage,distinct_at_least,ceiling,flag"
+    )
 
 
 def test_importing_imports_no_framework():

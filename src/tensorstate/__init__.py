@@ -21,7 +21,14 @@ if TYPE_CHECKING:
         reset_efficiency_model,
     )
     from tensorstate.counting import StateHistogram, count_states, plan_count
-    from tensorstate.metrics import aIQ, entropy, network_efficiency
+    from tensorstate.metrics import (
+        aIQ,
+        aIQ_by_weight,
+        entropy,
+        network_efficiency,
+        nsb_entropy,
+        rarefaction,
+    )
     from tensorstate.storage import StateRun, open_run
 
 # Where names come from when they are first used: to import all of it takes most of a second.
@@ -30,14 +37,17 @@ _MODULES = {
     "StateRecorder": "tensorstate.capture",
     "StateRun": "tensorstate.storage",
     "aIQ": "tensorstate.metrics",
+    "aIQ_by_weight": "tensorstate.metrics",
     "build_efficiency_model": "tensorstate.capture",
     "compress_states": "tensorstate.bits",
     "count_states": "tensorstate.counting",
     "decompress_states": "tensorstate.bits",
     "entropy": "tensorstate.metrics",
     "network_efficiency": "tensorstate.metrics",
+    "nsb_entropy": "tensorstate.metrics",
     "open_run": "tensorstate.storage",
     "plan_count": "tensorstate.counting",
+    "rarefaction": "tensorstate.metrics",
     "remove_state_layers": "tensorstate.capture",
     "reset_efficiency_model": "tensorstate.capture",
 }
@@ -55,14 +65,17 @@ __all__ = [
     "StateRun",
     "__version__",
     "aIQ",
+    "aIQ_by_weight",
     "build_efficiency_model",
     "compress_states",
     "count_states",
     "decompress_states",
     "entropy",
     "network_efficiency",
+    "nsb_entropy",
     "open_run",
     "plan_count",
+    "rarefaction",
     "remove_state_layers",
     "reset_efficiency_model",
 ]

@@ -32,6 +32,7 @@ def test_info_shows_every_layer_and_flags_a_sample_that_is_too_small(run_path):
     assert "12,000" in narrow
     assert "*" not in narrow
     assert "limited by the number of states captured" in result.stdout
+    assert "  wide [red]: ceiling: entropy cannot exceed log2(states) = 5.3 bits" in result.stdout
     assert "Network efficiency: " in result.stdout
 
 
@@ -42,6 +43,19 @@ def test_info_for_machines(run_path):
     assert found["instances"] == 40
     assert [layer["layer"] for layer in found["layers"]] == ["wide [red]", "narrow"]
     assert found["layers"][1]["efficiency"] == run["narrow"].efficiency()
+    assert [layer["flag"][:7] for layer in found["layers"]] == ["ceiling", ""]
+    assert [layer["singletons"] for layer in found["layers"]] == [40, 0]
+
+
+def test_info_of_a_layer_whose_instances_differ_in_length(tmp_path):
+    with ts.StateRecorder("lstm", tmp_path / "run", variable_positions=True) as recorder:
+        recorder.record(np.ones((3, 5, 9)), lengths=[5, 0, 2])
+    (layer,) = json.loads(command("info", "--json", tmp_path / "run").stdout)["layers"]
+    assert (layer["positions"], layer["instances"], layer["states"]) == (None, 3, 7)
+    row = next(
+        line for line in command("info", tmp_path / "run").stdout.splitlines() if "lstm" in line
+    )
+    assert [cell.strip() for cell in row.split("│")][2:6] == ["9", "vary", "3", "7"]
 
 
 def test_info_of_a_layer_without_states(tmp_path):
@@ -52,7 +66,8 @@ def test_info_of_a_layer_without_states(tmp_path):
     writer.close()
     assert "empty" in command("info", tmp_path / "run").stdout
     layers = json.loads(command("info", "--json", tmp_path / "run").stdout)["layers"]
-    assert layers[0]["efficiency"] is None
+    assert layers[0]["efficiency"] is layers[0]["coverage"] is None
+    assert layers[0]["flag"] == ""
 
 
 def test_what_is_no_run(tmp_path):

@@ -4,6 +4,7 @@ The moments are drawn with a fixed seed, which pytest shows with a failure. TENS
 runs the long form.
 """
 
+import functools
 import os
 import random
 import signal
@@ -15,33 +16,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tensorstate.capture import StateRecorder
 from tensorstate.storage import open_run
 
 INSTANCES, BATCH = 2000, 20
-POSITIONS = {"conv_1": 64, "conv_2": 16, "conv_3": 1}
-NEURONS = {"conv_1": 20, "conv_2": 50, "conv_3": 100}
+# Of the last one, instances have from none to as many positions.
+POSITIONS = {"conv_1": 64, "conv_2": 16, "conv_3": 1, "lstm": 30}
+NEURONS = {"conv_1": 20, "conv_2": 50, "conv_3": 100, "lstm": 24}
 
 # Captures deterministic activations from wherever the run stands, as a batch job would.
 PROGRAM = """
 import sys
-import numpy as np
-import tensorstate as ts
-from tests.faults.test_killed_capture import BATCH, INSTANCES, NEURONS, activations
+from tests.faults.test_killed_capture import capture
 
-path = sys.argv[1]
-try:
-    done = ts.open_run(path).instances
-except (FileNotFoundError, ValueError):
-    done = 0
-recorders = [
-    ts.StateRecorder(name, path, mode="resume", queue_bytes=400_000) for name in NEURONS
-]
-print(done, flush=True)
-for start in range(done, INSTANCES, BATCH):
-    for recorder in recorders:
-        recorder.record(activations(recorder.name, start, min(start + BATCH, INSTANCES)))
-recorders[0].close()
+capture(sys.argv[1])
 """
+
+
+def capture(path):
+    try:
+        done = open_run(path).instances
+    except (FileNotFoundError, ValueError):
+        done = 0
+    options = {"mode": "resume", "queue_bytes": 400_000}
+    recorders = [
+        StateRecorder(name, path, variable_positions=name == "lstm", **options) for name in NEURONS
+    ]
+    print(done, flush=True)
+    for start in range(done, INSTANCES, BATCH):
+        stop = min(start + BATCH, INSTANCES)
+        for recorder in recorders:
+            lengths = lengths_of(start, stop) if recorder.name == "lstm" else None
+            recorder.record(activations(recorder.name, start, stop), lengths)
+    recorders[0].close()
 
 
 def activations(name, start, stop):
@@ -53,9 +60,47 @@ def activations(name, start, stop):
     return batch
 
 
-def expected(name, instances):
-    rows = np.packbits(activations(name, 0, instances) > 0, axis=-1, bitorder="little")
-    return rows.reshape(instances * POSITIONS[name], rows.shape[-1])
+def lengths_of(start, stop):
+    """How many positions of the instances start to stop count, where they differ in that."""
+    return [number * 7919 % (POSITIONS["lstm"] + 1) for number in range(start, stop)]
+
+
+@functools.cache
+def instances_of(name):
+    """The rows of each instance."""
+    rows = np.packbits(activations(name, 0, INSTANCES) > 0, axis=-1, bitorder="little")
+    if name != "lstm":
+        return [*rows]
+    return [own[:length] for own, length in zip(rows, lengths_of(0, INSTANCES), strict=True)]
+
+
+def check(layer, instances):
+    """Compare all rows, and those of the last instance by itself."""
+    assert layer.instance_count == instances
+    expected = instances_of(layer.name)[:instances]
+    nothing = np.empty((0, layer.raw_states.shape[1]), np.uint8)
+    np.testing.assert_array_equal(layer.raw_states[:], np.concatenate([nothing, *expected]))
+    if expected and layer.state_count:
+        counts = np.unique(expected[-1], axis=0, return_counts=True)[1]
+        assert sorted(layer.counts([instances - 1])) == sorted(counts)
+
+
+def chunks(path):
+    """What is in every file that holds states or offsets."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in path.rglob("part-0/*/c/**/*")
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was never killed."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    capture(path)
+    assert {name.split("/")[0] for name in chunks(path) if "offsets" in name} == {"lstm"}
+    return path
 
 
 def start(path):
@@ -69,7 +114,7 @@ def start(path):
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("TENSORSTATE_KILLS", "4"))))
-def test_killed_and_resumed_until_it_is_done(tmp_path, seed):
+def test_killed_and_resumed_until_it_is_done(tmp_path, seed, whole):
     moments = random.Random(seed)
     path = tmp_path / "run"
     committed = 0
@@ -82,15 +127,14 @@ def test_killed_and_resumed_until_it_is_done(tmp_path, seed):
         run = open_run(path)
         assert run.instances >= committed, "committed instances are lost"
         committed = run.instances
-        for name, layer in run.items():
+        for layer in run.values():
             assert layer.instance_count >= committed
-            np.testing.assert_array_equal(
-                np.asarray(layer.raw_states), expected(name, layer.instance_count)
-            )
+            check(layer, layer.instance_count)
     process = start(path)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     run = open_run(path)
     assert run.instances == INSTANCES
-    for name, layer in run.items():
-        np.testing.assert_array_equal(np.asarray(layer.raw_states), expected(name, INSTANCES))
+    for layer in run.values():
+        check(layer, INSTANCES)
+    assert chunks(path) == chunks(whole)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensorstate.metrics import aIQ, efficiency, network_efficiency
+from tensorstate.metrics import aIQ, aIQ_by_weight, efficiency, network_efficiency
 
 shares = st.floats(0, 1)
 
@@ -71,3 +71,15 @@ def test_no_layers():
 def test_efficiency_of_nothing():
     with pytest.raises(ValueError, match="maximum entropy"):
         efficiency(1.0, 0)
+
+
+def test_quotients_by_weight():
+    table = aIQ_by_weight({"a": (0.4, 0.92), "b": (0.2, 0.97)}, weights=[1, 2.5, 30])
+    assert table.index.name == "weight"
+    for weight in (1, 2.5, 30):
+        assert table.loc[weight, "a"] == aIQ(0.4, 0.92, weight)
+        assert table.loc[weight, "b"] == aIQ(0.2, 0.97, weight)
+    assert table.idxmax(axis=1).tolist() == ["a", "a", "b"]
+    assert list(aIQ_by_weight({"a": (0.4, 0.92)}).columns) == ["a"]
+    with pytest.raises(ValueError, match="weight of an aIQ"):
+        aIQ_by_weight({"a": (0.4, 0.92)}, weights=[0])

@@ -31,14 +31,15 @@ class SlowStore(WrapperStore):
 
 
 class FailingStore(WrapperStore):
-    """Has no space left for another chunk after the first few."""
+    """Has no space left for another chunk, of arrays with that in their path, after a few."""
 
-    def __init__(self, store, chunks):
+    def __init__(self, store, chunks, within=""):
         super().__init__(store)
         self.chunks = chunks
+        self.within = within
 
     async def set(self, key, value):
-        if "/c/" in key:
+        if "/c/" in key and self.within in key:
             if self.chunks == 0:
                 raise OSError(28, "No space left on device")
             self.chunks -= 1
@@ -69,6 +70,31 @@ class ReadingStore(WrapperStore):
         found = [key for key in self.keys if "/states/c/" in key]
         self.keys.clear()
         return found
+
+
+class SnapshotStore(WrapperStore):
+    """Remembers everything it held after each change: what a kill in that moment would leave."""
+
+    def __init__(self):
+        super().__init__(MemoryStore())
+        self.snapshots = []
+
+    async def set(self, key, value):
+        await super().set(key, value)
+        self.snapshots.append(dict(self._store._store_dict))
+
+    async def set_if_not_exists(self, key, value):
+        await super().set_if_not_exists(key, value)
+        self.snapshots.append(dict(self._store._store_dict))
+
+    async def delete(self, key):
+        await super().delete(key)
+        self.snapshots.append(dict(self._store._store_dict))
+
+    async def delete_dir(self, prefix):
+        # Key by key, as a file system does it.
+        async for key in self.list_prefix(f"{prefix.rstrip('/')}/"):
+            await self.delete(key)
 
 
 class LockedStore(WrapperStore):

@@ -18,8 +18,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from tensorstate.counting import count_states
+from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.chunks import LocalChunks
-from tensorstate.storage.part import DamagedChunkError, PartReader
+from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import PartRows, RawStates
 from tests.strategies import as_dict, count_by_hand
 

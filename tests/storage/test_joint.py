@@ -90,3 +90,11 @@ def test_equal_instances_in_a_batch():
         run.linear_regions(["other"])
     with pytest.raises(ValueError, match="at least one layer"):
         run.linear_regions([])
+
+
+def test_instances_that_differ_in_length_have_no_common_pattern():
+    store = MemoryStore()
+    with ts.StateRecorder("lstm", store, variable_positions=True) as recorder:
+        recorder.record(np.ones((2, 3, 5)), lengths=[3, 1])
+    with pytest.raises(ValueError, match="'lstm' differ in their number of positions"):
+        open_run(store).linear_regions()

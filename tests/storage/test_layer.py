@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensorstate.capture import StateRecorder
+from tensorstate.metrics import entropy
 from tensorstate.storage import open_run
 
 
@@ -151,6 +152,21 @@ def test_wrong_options_are_told_before_anything_is_counted():
         layer.entropy(estimator="magic")
     with pytest.raises(ValueError, match="Renyi order"):
         layer.entropy(-1)
+    with pytest.raises(ValueError, match="'jackknife' has order 1 and not order 2"):
+        layer.efficiency(1, 2, "jackknife")
+
+
+def test_every_estimator_takes_all_states_of_the_neurons_for_possible():
+    layer, _ = recorded(20)
+    counts = layer.counts()
+    for estimator in ("plugin", "miller_madow", "grassberger", "chao_wang_jost", "nsb"):
+        expected = entropy(counts, 1, estimator, states=2**20)
+        assert layer.entropy(estimator=estimator) == expected
+        assert layer.efficiency(estimator=estimator) == expected / 20
+        assert layer.histogram().entropy(1, estimator, 2**20) == expected
+    assert layer.entropy(2, "unbiased") == entropy(counts, 2, "unbiased")
+    assert layer.entropy(None, "grassberger") == 20
+    assert layer.counts().tolist() == counts.tolist()
 
 
 def test_more_states_are_counted_with_those_before():

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from zarr.storage import LocalStore, WrapperStore
 
 from tensorstate.storage import format as store_format
+from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.format import LayerInfo
-from tensorstate.storage.part import DamagedChunkError, PartReader, PartWriter
+from tensorstate.storage.part import PartReader, PartWriter
 from tests.storage.stores import RecordingStore
 
 
@@ -94,13 +95,22 @@ def test_a_chunk_in_which_nothing_fires_is_stored(tmp_path):
     assert sorted(p.name for p in (tmp_path / "run/layer/part-0/states/c").iterdir()) == ["0", "1"]
 
 
+def test_a_chunk_in_which_nothing_fires_is_stored_when_a_part_goes_on():
+    array = new_array(zarr.storage.MemoryStore())
+    writer = PartWriter(array, "here", 1)
+    writer.append(np.ones((7, 3), np.uint8))
+    again = PartWriter(zarr.open_array(array.store_path, mode="r+"), "here", 1, instances=7)
+    again.append(np.zeros((14, 3), np.uint8))
+    assert not PartReader(again.array, "here")[7:].any()
+
+
 def test_going_on_after_the_committed_rows(tmp_path):
     rows = random_rows(40, 3)
     writer = PartWriter(new_array(tmp_path / "run"), "here", 2)
     writer.append(rows[:30])
     writer.flush()
     array = zarr.open_array(tmp_path / "run/layer/part-0/states", mode="r+")
-    again = PartWriter(array, "here", 2, rows=10)
+    again = PartWriter(array, "here", 2, instances=5)
     assert zarr.open_array(tmp_path / "run/layer/part-0/states").shape == (10, 3)
     again.append(rows[10:])
     again.flush()
@@ -131,7 +141,7 @@ def test_a_reader_knows_whether_its_rows_are_still_there():
     writer.flush()
     assert reader.is_current()
     later = PartReader(writer.array, "here")
-    again = PartWriter(writer.array, "here", 1, rows=12)  # drops 8 rows, for others to come
+    again = PartWriter(writer.array, "here", 1, instances=12)  # drops 8 rows, for others to come
     assert not reader.is_current()
     assert not later.is_current()
     assert PartReader(again.array, "here").uuid not in ("", later.uuid)

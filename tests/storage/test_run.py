@@ -57,6 +57,11 @@ def test_summary(run_path):
         "distinct": 3,
         "entropy": pytest.approx(1.5),
         "efficiency": pytest.approx(0.375),
+        "singletons": 2,
+        "coverage": 0.5,
+        "distinct_at_least": pytest.approx(3 + 3 / 4 * 4 / 2),
+        "ceiling": 0.5,
+        "flag": "ceiling: entropy cannot exceed log2(states) = 2.0 bits",
     }
     assert "z_first" in open_run(run_path)._repr_html_()
 
@@ -68,6 +73,8 @@ def test_summary_of_a_run_without_states(tmp_path):
     summary = open_run(tmp_path / "run").summary()
     assert summary.loc["a", "states"] == 0
     assert np.isnan(summary.loc["a", "efficiency"])
+    assert summary.loc["a", ["singletons", "flag"]].tolist() == [0, ""]
+    assert summary.loc["a", ["coverage", "distinct_at_least", "ceiling"]].isna().all()
     RunWriter(tmp_path / "none").close()
     assert len(open_run(tmp_path / "none").summary()) == 0
 

@@ -117,3 +117,10 @@ def test_what_makes_no_sense():
         layer.rarefaction(points=0)
     with pytest.raises(ValueError, match="no states yet"):
         ts.StateRecorder("empty").rarefaction()
+
+
+def test_an_estimator_that_depends_on_the_number_of_neurons():
+    layer = recorded(np.random.default_rng(9).normal(size=(60, 4, 6)))
+    expected = layer.entropy(estimator="nsb")
+    assert layer.entropy_interval(estimator="nsb", resamples=10)["entropy"] == expected
+    assert layer.rarefaction(3, "nsb")["entropy"].iloc[-1] == pytest.approx(expected, rel=1e-12)

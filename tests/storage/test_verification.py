@@ -9,7 +9,7 @@ import dask
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
@@ -103,6 +103,63 @@ def test_what_no_damage_touches_is_salvaged(tmp_path_factory, instances, broken,
     shutil.rmtree(folder)
 
 
+@settings(reproducible, max_examples=12)
+@given(
+    lengths=st.lists(st.integers(0, 8), min_size=1, max_size=40),
+    states=st.sets(st.integers(0, 20), max_size=2),
+    offsets=st.sets(st.integers(0, 10), max_size=2),
+)
+def test_instances_of_different_lengths_are_salvaged(tmp_path_factory, lengths, states, offsets):
+    folder = tmp_path_factory.mktemp("salvage")
+    edges = np.cumsum([0, *lengths])
+    rows = np.random.default_rng(0).integers(0, 16, (edges[-1], 3), dtype=np.uint8)
+    run = store_format.create_run(folder / "run")
+    layer = store_format.create_layer(run, "lstm", LayerInfo(20, None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_format, "OFFSETS_OF_CHUNK", 4)
+        array = store_format.create_part(layer, "0", 3, 10, "lz4", offsets=True)
+    writer = PartWriter(array, "here", None)
+    writer.append(rows, lengths)
+    writer.flush()
+    run.attrs["instances"] = len(lengths)
+    numbers = np.arange(len(lengths))
+    lost = np.zeros(len(lengths), np.bool_)
+    broken = set()
+    for chunk in sorted(offsets):
+        file = folder / f"run/lstm/part-0/offsets/c/{chunk}"
+        if file.exists():
+            file.unlink()
+            broken.add(chunk)
+            lost[4 * chunk : 4 * chunk + 5] = True
+    for chunk in sorted(states):
+        if 10 * chunk < len(rows):
+            chunk_file(folder / "run", "lstm", chunk).unlink()
+            # Without all offsets, it may be more than those that have rows in the chunk.
+            lost |= (
+                (edges[1:] > 10 * chunk) & (edges[:-1] < 10 * chunk + 10) & (np.array(lengths) > 0)
+            )
+    damage = open_run(folder / "run").verify()
+    told = np.zeros(len(lengths), np.bool_)
+    for first, last in zip(damage["first_instance"], damage["last_instance"], strict=True):
+        told[first : last + 1] = True
+    assert (told | ~lost).all(), "damage is not told"
+    if not broken:
+        for first, last, chunk in damage[["first_instance", "last_instance", "chunk"]].to_numpy():
+            has_rows = numbers[(edges[1:] > 10 * chunk) & (edges[:-1] < 10 * chunk + 10)]
+            has_rows = has_rows[np.array(lengths)[has_rows] > 0]
+            assert (first, last) == (has_rows[0], has_rows[-1])
+    if not told.all():
+        new = open_run(folder / "run").salvage(folder / "new")
+        assert len(new.verify()) == 0
+        assert new.instances == (~told).sum()
+        whole = [rows[edges[i] : edges[i + 1]] for i in numbers[~told]]
+        np.testing.assert_array_equal(new["lstm"].raw_states[:], np.concatenate(whole))
+        for number, own in zip(numbers[~told], whole, strict=True):
+            if new["lstm"].state_count:
+                assert new["lstm"].histogram([number]).total == len(own)
+    shutil.rmtree(folder)
+
+
 def test_a_flipped_bit_and_bits_behind_the_last_neuron(tmp_path):
     write(tmp_path / "run", 50)
     file = chunk_file(tmp_path / "run", "a", 2)
@@ -151,6 +208,21 @@ def test_runs_in_memory_are_verified_here():
     write(store, 30)
     with dask.config.set(scheduler="processes"):
         assert len(open_run(store).verify()) == 0
+
+
+def test_layers_that_were_counted_while_they_were_captured(tmp_path):
+    with ts.StateRecorder("live", tmp_path / "run", histogram="live") as recorder:
+        recorder.record(np.random.default_rng(0).normal(size=(500, 3, 20)))
+    run = open_run(tmp_path / "run")
+    assert len(run.verify()) == 0
+    with pytest.raises(ValueError, match="histogram='live', which keeps no raw states"):
+        run.salvage(tmp_path / "new")
+    chunk = next(p for p in (tmp_path / "run/live/part-0/counted").rglob("c/0"))
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    (damage,) = open_run(tmp_path / "run").verify().itertuples(index=False)
+    assert damage[:2] == ("live", "0")
+    assert damage[3:5] == (0, 499)
+    assert "counts of its first 1500 rows, which took their place, are missing" in damage[5]
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
-from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
+from tensorstate.storage import QUEUE_BYTES, Codec, Histogram, StoreLike
 
 __all__ = [
     "StateRecorder",
@@ -34,6 +34,8 @@ def build_efficiency_model(
     queue_bytes: int = QUEUE_BYTES,
     part: str | int | None = None,
     first_instance: int | None = None,
+    histogram: Histogram = "stored",
+    variable_positions: bool = False,
 ) -> Any:
     """Return a model that records the states of its layers whenever data passes through it.
 
@@ -83,6 +85,21 @@ def build_efficiency_model(
     first_instance : int, optional
         Needed with `part`: the number that the first instance of the part has among those of all
         parts. A reader sees the instances of all parts in one layer, by these numbers.
+    histogram : {"stored", "live"}
+        "live" counts states while they are captured, and keeps the counts in place of the states:
+        for runs that are too large to store. Counts, entropies and efficiencies are the same. What
+        needs to know which instance showed a state is refused, and so are the distinct states of
+        more than 128 neurons. A run goes on, and all parts of it are written, in the same way. See
+        the notes on what is taken in the meantime.
+    variable_positions : bool, default False
+        Whether instances may differ in their number of positions, as sequences of different
+        lengths and images of different sizes do. Without it, all have to have the same shape, and
+        padding is recorded like all else. With it, batches may differ in shape, and within a batch
+        only what belongs to an instance is recorded: of Keras, the positions where the mask is
+        true that a layer hands on with its output (or, "before", gets with its input), as
+        ``Embedding(mask_zero=True)`` and ``Masking`` make one; where there is no mask, also behind
+        a layer that drops it, all positions. Of PyTorch, packed sequences in the order that the
+        instances had before they were packed; of a plain tensor all positions.
 
     Returns
     -------
@@ -105,6 +122,13 @@ def build_efficiency_model(
 
     Notes
     -----
+    With ``histogram="live"``, states wait as raw states until 16 chunks of a layer (of at most
+    4 MiB each, and less with a small `queue_bytes`) are there, or as much as its histogram takes.
+    Then the background thread counts them, as `count_states` does by default: what does not fit
+    ``tensorstate.memory-limit`` of Dask's configuration is spilled to files. Only instances that
+    all layers have recorded are counted, so that a resumed run counts none of them twice; those
+    that some layer lacks wait, also when the run is closed.
+
     PyTorch: hooks are attached where they record, and nothing else changes: outputs, parameters
     and ``state_dict`` stay as they are. What holds of `tensorstate.StateCaptureHook` holds here,
     too, and furthermore:
@@ -127,6 +151,8 @@ def build_efficiency_model(
         queue_bytes,
         part,
         first_instance,
+        histogram,
+        variable_positions,
     )
     if _is_keras_model(model):
         from tensorstate.capture import keras_model

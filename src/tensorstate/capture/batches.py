@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tensorstate.bits import StatePacker
 
-__all__ = ["Batch", "HostBatch"]
+__all__ = ["Batch", "HostBatch", "as_array"]
 
 
 class Batch(Protocol):
@@ -66,3 +66,12 @@ class HostBatch:
     def pack(self, start: int, stop: int, packer: StatePacker) -> tuple[NDArray[np.uint8], int]:
         """Pack which neurons of some instances fire; see `Batch.pack`."""
         return packer.pack(self.array[start:stop])
+
+
+def as_array(array: Any) -> NDArray[Any]:
+    """Return an array of anything with ``__array__`` or DLPack, or of lists."""
+    if hasattr(array, "__array__") or isinstance(array, (list, tuple)):
+        return np.asarray(array)
+    if hasattr(array, "__dlpack__"):
+        return np.from_dlpack(array)
+    raise TypeError(f"states are recorded from arrays, not from {type(array).__name__}")

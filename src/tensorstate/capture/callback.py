@@ -54,6 +54,8 @@ class EfficiencyCallback(keras.callbacks.Callback):  # type: ignore[misc]
         a function finds in the first batch of a training's first measurement stays for the others.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
+    variable_positions : bool, default False
+        Whether instances may differ in their number of positions; see `build_efficiency_model`.
 
     Raises
     ------
@@ -89,13 +91,18 @@ class EfficiencyCallback(keras.callbacks.Callback):  # type: ignore[misc]
         weight: float = 2.0,
         threshold: Threshold = 0.0,
         channel_axis: int = -1,
+        variable_positions: bool = False,
     ) -> None:
         super().__init__()
         self._inputs = _checked_inputs(data, batch_size)
         self._batch_size = batch_size
         self._log = EpochLog(every, accuracy, weight)
         self._layers = (attach_to, exclude, method)
-        self._options: dict[str, Any] = {"threshold": threshold, "channel_axis": channel_axis}
+        self._options: dict[str, Any] = {
+            "threshold": threshold,
+            "channel_axis": channel_axis,
+            "variable_positions": variable_positions,
+        }
         self._measuring: EfficiencyModel | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from tensorstate.capture.backends import backend
-from tensorstate.capture.recorder import RecordedStates, StateRecorder
+from tensorstate.capture.recorded import RecordedStates
+from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
-from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
+from tensorstate.storage import QUEUE_BYTES, Codec, Histogram, StoreLike
 
 __all__ = ["StateCapture", "emit"]
 
@@ -31,7 +32,7 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         A neuron fires where its activation is strictly greater; see `StateRecorder`.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
-    mode, codec, queue_bytes, part, first_instance
+    mode, codec, queue_bytes, part, first_instance, histogram, variable_positions
         As for `build_efficiency_model`.
 
     Raises
@@ -54,6 +55,8 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         queue_bytes: int = QUEUE_BYTES,
         part: str | int | None = None,
         first_instance: int | None = None,
+        histogram: Histogram = "stored",
+        variable_positions: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("trainable", False)
@@ -69,9 +72,16 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
             queue_bytes=queue_bytes,
             part=part,
             first_instance=first_instance,
+            histogram=histogram,
+            variable_positions=variable_positions,
         )
         self._threshold = threshold
-        self._saved = {"channel_axis": channel_axis, "codec": codec}
+        self._saved = {
+            "channel_axis": channel_axis,
+            "codec": codec,
+            "histogram": histogram,
+            "variable_positions": variable_positions,
+        }
         self._states.settle = framework.settle
         self.supports_masking = True
         self.supports_jit = framework.SUPPORTS_JIT
@@ -89,11 +99,11 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
     def _recorder(self) -> StateRecorder:
         return self._states
 
-    def call(self, inputs: Any) -> Any:
-        """Record the inputs and return them."""
-        return emit(self._states, inputs)
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Record the inputs, those that the mask leaves if positions may vary, and return them."""
+        return emit(self._states, inputs, mask if self._states.variable_positions else None)
 
-    def compute_output_spec(self, inputs: Any) -> Any:
+    def compute_output_spec(self, inputs: Any, mask: Any = None) -> Any:
         """Return the spec of the inputs; nothing is recorded while a model is built."""
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
 
@@ -118,7 +128,10 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         return np.asarray(self.threshold).tolist()
 
 
-def emit(recorder: StateRecorder, tensor: Any) -> Any:
-    """Record a tensor whenever the model runs, and return it, or its equal, to go on with."""
+def emit(recorder: StateRecorder, tensor: Any, mask: Any = None) -> Any:
+    """Record a tensor whenever the model runs, and return it, or its equal, to go on with.
+
+    With a mask, only the positions are recorded where it is true.
+    """
     # In a symbolic pass there are no data, only stand-ins for them.
-    return tensor if in_symbolic_scope() else backend().record(recorder, tensor)
+    return tensor if in_symbolic_scope() else backend().record(recorder, tensor, mask)

@@ -14,7 +14,8 @@ from tensorstate.capture.keras import StateCapture
 from tensorstate.capture.matching import match_layers
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.probing import Taps
-from tensorstate.capture.recorder import RecordedStates, StateRecorder
+from tensorstate.capture.recorded import RecordedStates
+from tensorstate.capture.recorder import StateRecorder
 from tensorstate.storage import StoreLike
 
 __all__ = ["EfficiencyModel", "build", "captures_of", "without_captures"]

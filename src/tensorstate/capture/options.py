@@ -10,9 +10,11 @@ from tensorstate.capture.thresholds import Threshold, check_threshold
 from tensorstate.storage import (
     QUEUE_BYTES,
     Codec,
+    Histogram,
     RunWriter,
     StoreLike,
     WriterPart,
+    check_histogram,
     check_write_options,
     store_identity,
     writer_part,
@@ -43,6 +45,10 @@ class CaptureOptions:
         number from the environment variable RANK. None if this process writes the run alone.
     first_instance : int or None
         Needed with a part: the number, in the whole run, of the first instance of the part.
+    histogram : {"stored", "live"}
+        Whether states are stored, or counted while they are captured and dropped.
+    variable_positions : bool
+        Whether instances may differ in their number of positions.
     """
 
     mode: str = "x"
@@ -52,9 +58,12 @@ class CaptureOptions:
     queue_bytes: int = QUEUE_BYTES
     part: str | int | None = None
     first_instance: int | None = None
+    histogram: Histogram = "stored"
+    variable_positions: bool = False
 
     def __post_init__(self) -> None:
         check_write_options(self.mode, self.queue_bytes, self.codec)
+        check_histogram(self.histogram)
         writer_part(self.part, self.first_instance)
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
 

@@ -21,6 +21,7 @@ from keras.src.backend.common.symbolic_scope import get_symbolic_scope
 
 from tensorstate.capture.backends import backend
 from tensorstate.capture.keras import emit
+from tensorstate.capture.masks import input_mask, output_mask
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorder import StateRecorder
 from tensorstate.storage import RunWriter, StoreLike
@@ -116,13 +117,23 @@ class Taps:
         """Whether a layer is one of those that are probed."""
         return id(layer) in self._ids
 
-    def meet(self, site: _Site, tensor: Any) -> Any:
-        """Note that a pass reached a place, record what is there, and return it to go on with."""
+    @property
+    def uses_masks(self) -> bool:
+        """Whether only what masks leave is recorded."""
+        return self._options.variable_positions
+
+    def meet(self, site: _Site, tensor: Any, mask: Callable[[], Any]) -> Any:
+        """Note that a pass reached a place, record what is there, and return it to go on with.
+
+        `mask` returns the mask of the tensor, for captures that use it.
+        """
         _check_tensor(site, tensor, self._options.channel_axis)
         if site.key not in self._met:
             self._met[site.key] = site
         # Before the run is open, a pass only finds the places.
-        return tensor if self._writer is None else emit(self._recorder_at(site), tensor)
+        if self._writer is None:
+            return tensor
+        return emit(self._recorder_at(site), tensor, mask() if self.uses_masks else None)
 
     def _recorder_at(self, site: _Site) -> StateRecorder:
         if site.key not in self._recorders:
@@ -244,15 +255,21 @@ def _probed(layer: keras.layers.Layer, call: Callable[..., Any]) -> Callable[...
             return call(*args, **kwargs)
         occurrence = current.calls[id(layer)]
         current.calls[id(layer)] += 1
-        moments = current.taps.moments
-        if "before" in moments and args:
-            args = (current.taps.meet(_Site(layer, occurrence, "before"), args[0]), *args[1:])
-        elif "before" in moments:
-            first = next(iter(kwargs))
-            kwargs[first] = current.taps.meet(_Site(layer, occurrence, "before"), kwargs[first])
+        taps = current.taps
+        name = next(iter(kwargs), "")
+        first = args[0] if args else kwargs.get(name)
+        # A layer may take the mask off its input.
+        mask = input_mask(first, kwargs) if taps.uses_masks else None
+        if "before" in taps.moments:
+            first = taps.meet(_Site(layer, occurrence, "before"), first, lambda: mask)
+            if args:
+                args = (first, *args[1:])
+            else:
+                kwargs[name] = first
         outputs = call(*args, **kwargs)
-        if "after" in moments:
-            return current.taps.meet(_Site(layer, occurrence, "after"), outputs)
+        if "after" in taps.moments:
+            site = _Site(layer, occurrence, "after")
+            return taps.meet(site, outputs, lambda: output_mask(layer, first, mask, outputs))
         return outputs
 
     return probed_call

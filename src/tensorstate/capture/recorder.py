@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.bits import StatePacker, check_activations, packed_width
-from tensorstate.capture.batches import Batch, HostBatch
+from tensorstate.capture.batches import Batch, HostBatch, as_array
+from tensorstate.capture.lengths import mask_of_lengths, rows_where
 from tensorstate.capture.options import CaptureOptions, shared_run
+from tensorstate.capture.recorded import RecordedStates
 from tensorstate.capture.thresholds import (
     KnownThreshold,
     Threshold,
@@ -25,66 +26,17 @@ from tensorstate.capture.thresholds import (
 from tensorstate.storage import (
     QUEUE_BYTES,
     Codec,
+    Histogram,
     HistogramCache,
     LayerInfo,
-    LayerStates,
     PartReader,
     RunWriter,
     StoreLike,
     check_layer_name,
+    divide,
 )
 
-__all__ = ["RecordedStates", "StateRecorder"]
-
-
-class RecordedStates(LayerStates):
-    """The interface of everything that records: `LayerStates`, and control of the recording.
-
-    A capture may be used as a context manager, which closes it at the end.
-    """
-
-    capture_on: bool
-
-    def _recorder(self) -> StateRecorder:
-        raise NotImplementedError
-
-    def _layer_info(self) -> LayerInfo | None:
-        return self._recorder()._layer_info()
-
-    def _parts(self) -> Sequence[PartReader]:
-        return self._recorder()._parts()
-
-    def _cache(self) -> HistogramCache | None:
-        return self._recorder()._cache()
-
-    @property
-    def state_count(self) -> int:
-        """States recorded so far, repeats included."""
-        return self._recorder().state_count
-
-    def flush(self) -> None:
-        """Return when everything recorded so far is written and committed."""
-        self._recorder().flush()
-
-    def close(self) -> None:
-        """Commit everything and end the recording of the whole run; reading goes on working."""
-        self._recorder().close()
-
-    def reset_states(self) -> None:
-        """Forget every state of this layer, and go on recording from nothing."""
-        self._recorder().reset_states()
-        self._counted = None
-
-    def __enter__(self) -> RecordedStates:
-        return self
-
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+__all__ = ["StateRecorder"]
 
 
 class StateRecorder(RecordedStates):
@@ -103,8 +55,11 @@ class StateRecorder(RecordedStates):
         (its neurons on the last axis), and returns one or the other for the whole run.
     channel_axis : int, default -1
         Axis of the activations that holds the neurons; axis 0 holds the instances.
-    mode, codec, queue_bytes, part, first_instance
+    mode, codec, queue_bytes, part, first_instance, histogram
         As for `build_efficiency_model`.
+    variable_positions : bool, default False
+        Whether instances may differ in their number of positions, as sequences of different
+        lengths and images of different sizes do.
 
     Raises
     ------
@@ -133,6 +88,13 @@ class StateRecorder(RecordedStates):
     >>> halves.record(np.array([[1.0, 10.0], [2.0, 30.0], [3.0, 20.0]]))
     >>> halves.threshold
     (2.0, 20.0)
+
+    Of two sequences that are padded to the same length, only what belongs to them:
+
+    >>> lstm = StateRecorder("lstm", variable_positions=True)
+    >>> lstm.record(np.ones((2, 5, 20)), lengths=[5, 3])
+    >>> lstm.instance_count, lstm.state_count, lstm.histogram([1]).total
+    (2, 8, 3)
     """
 
     def __init__(
@@ -147,9 +109,19 @@ class StateRecorder(RecordedStates):
         queue_bytes: int = QUEUE_BYTES,
         part: str | int | None = None,
         first_instance: int | None = None,
+        histogram: Histogram = "stored",
+        variable_positions: bool = False,
     ) -> None:
         options = CaptureOptions(
-            mode, threshold, channel_axis, codec, queue_bytes, part, first_instance
+            mode,
+            threshold,
+            channel_axis,
+            codec,
+            queue_bytes,
+            part,
+            first_instance,
+            histogram,
+            variable_positions,
         )
         check_layer_name(name)
         self._set_up(name, options, shared_run(disk_path, options))
@@ -182,7 +154,7 @@ class StateRecorder(RecordedStates):
         self._index: int | None = None
         self._info: LayerInfo | None = None
         self._packer: StatePacker | None = None
-        self._rows = 0
+        self._rows = self._instances = 0
         self._warned = False
         self._lock = threading.Lock()
 
@@ -196,11 +168,16 @@ class StateRecorder(RecordedStates):
         self.settle()
         self._capture_on = value
 
+    @property
+    def variable_positions(self) -> bool:
+        """Whether instances may differ in their number of positions."""
+        return self._options.variable_positions
+
     def set_index(self, index: int) -> None:
         """Set the place among the captures of the run; it is stored with the first batch."""
         self._index = index
 
-    def record(self, array: Any) -> None:
+    def record(self, array: Any, lengths: ArrayLike | None = None) -> None:
         """Record the states of a batch.
 
         Parameters
@@ -208,35 +185,73 @@ class StateRecorder(RecordedStates):
         array : array_like, shape (instances, ..., neurons, ...)
             Activations of a batch: anything with ``__array__`` or DLPack. Axis 0 holds the
             instances, `channel_axis` the neurons, and all others together are the positions.
+        lengths : array_like of int, shape (instances,), optional
+            With `variable_positions`: how many entries of the first axis of positions belong to
+            each instance, none at all included; what is behind them is not recorded.
 
         Raises
         ------
         TypeError
-            If it is not an array of real numbers.
+            If it is not an array of real numbers, or lengths are not whole numbers.
         ValueError
-            If it has another number of neurons or positions than the batches before, or the run
-            is closed.
+            If it has another number of neurons than the batches before, or of positions, which
+            may only differ with `variable_positions`; if lengths do not fit it; or the run is
+            closed.
         OSError
             If the background thread could not write; the cause is named.
         """
         if not self.capture_on:
             return
-        array = _as_array(array)
-        axis = self.channel_axis_of(array.shape)
-        if axis != array.ndim - 1:
-            array = np.moveaxis(array, axis, -1)
-        check_activations(array)
-        self.record_batch(HostBatch(array))
+        batch = self._neurons_last(array)
+        mask = None if lengths is None else mask_of_lengths(lengths, batch.shape, self.name)
+        rows, counts = rows_where(batch, mask, self.name)
+        self.record_batch(HostBatch(rows), counts)
 
-    def record_batch(self, batch: Batch) -> None:
-        """Record the states of a batch, wherever it is; see `record`."""
+    def record_where(self, array: Any, mask: Any) -> None:
+        """Record the states of a batch at the positions where a mask is true.
+
+        Parameters
+        ----------
+        array : array_like, shape (instances, ..., neurons, ...)
+            As for `record`.
+        mask : array_like of bool, shape (instances, ...), or None
+            See `rows_where`; None stands for all positions.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As for `record`.
+        """
+        if not self.capture_on:
+            return
+        rows, counts = rows_where(self._neurons_last(array), mask, self.name)
+        self.record_batch(HostBatch(rows), counts)
+
+    def record_batch(self, batch: Batch, lengths: NDArray[np.int64] | None = None) -> None:
+        """Record the states of a batch, wherever it is; see `record`.
+
+        With lengths (instances,), the batch is (rows, neurons): so many rows of each instance.
+        """
+        if lengths is not None and not self.variable_positions:
+            raise ValueError(
+                f"capture {self.name!r} was told how many positions each instance has, but records "
+                "the same number of every one: make it with variable_positions=True"
+            )
         # A replica may get none of the last batch: of no instances, TensorFlow's convolutions do
         # not even get the shape right.
-        if not self.capture_on or batch.shape[0] == 0:
+        if not self.capture_on or not (batch.shape[0] if lengths is None else len(lengths)):
             return
         with self._lock:
             self._check_shape(batch)
-            self._put_pieces(batch)
+            self._put_pieces(batch, lengths)
+
+    def _neurons_last(self, array: Any) -> NDArray[Any]:
+        batch = as_array(array)
+        axis = self.channel_axis_of(batch.shape)
+        if axis != batch.ndim - 1:
+            batch = np.moveaxis(batch, axis, -1)
+        check_activations(batch)
+        return batch
 
     def channel_axis_of(self, shape: tuple[int, ...]) -> int:
         """Return the axis of the neurons, from 0 on, in a batch of activations of this shape.
@@ -255,7 +270,8 @@ class StateRecorder(RecordedStates):
         return axis % ndim
 
     def _check_shape(self, batch: Batch) -> None:
-        neurons, positions = batch.shape[-1], math.prod(batch.shape[1:-1])
+        neurons = batch.shape[-1]
+        positions = None if self.variable_positions else math.prod(batch.shape[1:-1])
         if self._info is None:
             if positions == 0:
                 raise ValueError(
@@ -269,18 +285,26 @@ class StateRecorder(RecordedStates):
                 self._options.channel_axis,
                 self._source_layer,
                 self._writer.layer_count if self._index is None else self._index,
+                self._options.histogram,
             )
             if callable(self._options.threshold):
                 agreed = self._writer.agreed_info(self.name, info)
                 info = replace(info, threshold=agreed.threshold)
-            self._rows = self._writer.add_layer(self.name, info) * positions
+            self._instances = self._writer.add_layer(self.name, info)
+            self._rows = len(self._writer.reader(self.name))
             self._info = info
             self._packer = StatePacker(info.threshold)
+        elif neurons != self._info.neurons and positions is None:
+            raise ValueError(
+                f"capture {self.name!r} got {neurons} neurons, after batches of "
+                f"{self._info.neurons}: all instances of a run have the same neurons"
+            )
         elif (neurons, positions) != (self._info.neurons, self._info.positions):
             raise ValueError(
                 f"capture {self.name!r} got {neurons} neurons at {positions} positions, after "
-                f"batches of {self._info.neurons} at {self._info.positions}: "
-                "all instances of a run have the same shape"
+                f"batches of {self._info.neurons} at {self._info.positions}: all instances of a "
+                "run have the same shape, but with variable_positions=True they may differ in "
+                "their positions"
             )
 
     def _threshold_for(self, batch: Batch) -> KnownThreshold:
@@ -300,20 +324,20 @@ class StateRecorder(RecordedStates):
             )
         return known
 
-    def _put_pieces(self, batch: Batch) -> None:
+    def _put_pieces(self, batch: Batch, lengths: NDArray[np.int64] | None) -> None:
         """Pack and hand over, in pieces that the queue has room for."""
-        instances, *positions, neurons = batch.shape
-        width = packed_width(neurons)
-        rows_of_instance = math.prod(positions)
-        step = max(1, self._writer.piece_bytes // (width * rows_of_instance))
+        width = packed_width(batch.shape[-1])
         assert self._packer is not None
         nans = 0
-        for start in range(0, instances, step):
-            packed, piece_nans = batch.pack(start, min(start + step, instances), self._packer)
-            rows = packed.reshape(-1, width)
-            self._writer.put(self.name, rows)
+        for start, stop, own in self._pieces(batch.shape, lengths):
+            rows = np.empty((0, width), np.uint8)
+            if own is None or own.any():
+                packed, piece_nans = batch.pack(start, stop, self._packer)
+                rows = packed.reshape(-1, width)
+                nans += piece_nans
+            self._writer.put(self.name, rows, own)
             self._rows += len(rows)
-            nans += piece_nans
+            self._instances += stop - start if own is None else len(own)
         if nans and not self._warned:
             self._warned = True
             warnings.warn(
@@ -323,11 +347,34 @@ class StateRecorder(RecordedStates):
                 stacklevel=4,
             )
 
+    def _pieces(
+        self, shape: tuple[int, ...], lengths: NDArray[np.int64] | None
+    ) -> Iterator[tuple[int, int, NDArray[np.int64] | None]]:
+        """Yield from where to where a piece goes along axis 0, and the lengths of its instances."""
+        instances, *positions, neurons = shape
+        most = max(1, self._writer.piece_bytes // packed_width(neurons))
+        if lengths is not None:
+            edges = np.append(0, np.cumsum(lengths))
+            for some in divide(lengths, most):
+                yield int(edges[some.start]), int(edges[some.stop]), lengths[some]
+            return
+        rows = math.prod(positions)
+        step = max(1, most // max(1, rows))
+        for start in range(0, instances, step):
+            stop = min(start + step, instances)
+            yield start, stop, np.full(stop - start, rows) if self.variable_positions else None
+
     @property
     def state_count(self) -> int:
         """States recorded so far, repeats included."""
         self.settle()
         return self._rows
+
+    @property
+    def instance_count(self) -> int:
+        """Instances recorded so far."""
+        self.settle()
+        return self._instances
 
     def flush(self) -> None:
         """Return when everything recorded so far is written and committed."""
@@ -345,8 +392,8 @@ class StateRecorder(RecordedStates):
         with self._lock:
             if self._info is not None:
                 self._writer.reset(self.name)
-            self._rows = 0
-            self._counted = None
+            self._rows = self._instances = 0
+            self._everything.forget()
             self._warned = False
 
     def _recorder(self) -> StateRecorder:
@@ -364,11 +411,3 @@ class StateRecorder(RecordedStates):
 
     def _cache(self) -> HistogramCache | None:
         return None if self._info is None else self._writer.cache(self.name)
-
-
-def _as_array(array: Any) -> NDArray[Any]:
-    if hasattr(array, "__array__") or isinstance(array, (list, tuple)):
-        return np.asarray(array)
-    if hasattr(array, "__dlpack__"):
-        return np.from_dlpack(array)
-    raise TypeError(f"states are recorded from arrays, not from {type(array).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,10 +11,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.module_tracker import ModuleTracker
 
-from tensorstate.capture.recorder import RecordedStates, StateRecorder
+from tensorstate.capture.recorded import RecordedStates
+from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
-from tensorstate.capture.torch_packing import TensorBatch
-from tensorstate.storage import QUEUE_BYTES, Codec, StoreLike
+from tensorstate.capture.torch_packing import TensorBatch, packed_order
+from tensorstate.storage import QUEUE_BYTES, Codec, Histogram, StoreLike
 
 __all__ = [
     "Hook",
@@ -66,7 +68,7 @@ class StateCaptureHook(Hook, RecordedStates):
         Axis of the activations that holds the neurons; axis 0 holds the instances. Convolutions
         have their channels on axis 1; transformers, recurrent layers and linear layers on
         sequences have their features on axis -1.
-    mode, codec, queue_bytes, part, first_instance
+    mode, codec, queue_bytes, part, first_instance, histogram, variable_positions
         As for `build_efficiency_model`.
 
     Raises
@@ -81,6 +83,10 @@ class StateCaptureHook(Hook, RecordedStates):
     Of a tuple or list, the first entry is recorded (the output of ``nn.MultiheadAttention`` and
     ``nn.LSTM``). A module of PyTorch that has ``batch_first=False`` has its instances on axis 1;
     they are moved to axis 0 before anything else, also before `channel_axis` is counted.
+
+    A packed sequence, which needs `variable_positions`, is recorded in the order that its
+    instances had before they were packed. Axes are counted as if it were padded: its features are
+    on axis -1, and axis 1 holds the steps.
 
     Nothing is recorded from passes that compute no values (meta and fake tensors, tracing), nor
     from those inside of a backward pass, which repeat what gradient checkpointing did not keep.
@@ -111,6 +117,8 @@ class StateCaptureHook(Hook, RecordedStates):
         queue_bytes: int = QUEUE_BYTES,
         part: str | int | None = None,
         first_instance: int | None = None,
+        histogram: Histogram = "stored",
+        variable_positions: bool = False,
     ) -> None:
         self.name = name
         self._handles: list[Any] = []
@@ -124,6 +132,8 @@ class StateCaptureHook(Hook, RecordedStates):
             queue_bytes=queue_bytes,
             part=part,
             first_instance=first_instance,
+            histogram=histogram,
+            variable_positions=variable_positions,
         )
 
     @property
@@ -211,7 +221,7 @@ def record_tensor(
     ----------
     recorder : StateRecorder
         Where to.
-    tensor : torch.Tensor
+    tensor : torch.Tensor or PackedSequence
         What to record.
     what : object
         Names it in an error, as text.
@@ -224,8 +234,11 @@ def record_tensor(
         If it holds no real numbers.
     ValueError
         If it is no tensor, or a tensor that is not laid out plainly in memory, or it has no axes
-        of instances and neurons.
+        of instances and neurons, or it is packed and all instances are to have the same length.
     """
+    if isinstance(tensor, PackedSequence):
+        _record_packed(recorder, tensor, what)
+        return
     if _is_symbolic(tensor):
         return
     _check_plain(tensor, what)
@@ -241,6 +254,29 @@ def record_tensor(
         x = x.cpu()
     axis = recorder.channel_axis_of(tuple(x.shape))
     recorder.record_batch(TensorBatch(x if axis == x.ndim - 1 else x.movedim(axis, -1)))
+
+
+def _record_packed(recorder: StateRecorder, packed: PackedSequence, what: object) -> None:
+    """Record sequences of different lengths, in the order that they had before they were packed."""
+    if not recorder.variable_positions:
+        raise ValueError(
+            f"{what} is a PackedSequence, whose instances differ in length: make the capture with "
+            "variable_positions=True, or exclude the module"
+        )
+    if _is_symbolic(packed.data):
+        return
+    _check_plain(packed.data, what)
+    x = packed.data.detach()
+    lengths, steps = packed_order(packed)
+    axis = recorder.channel_axis_of((len(lengths), int(lengths.max()), *x.shape[1:]))
+    if axis == 1:
+        raise ValueError(
+            f"{what} is a PackedSequence, which has its steps and not its neurons on axis 1: make "
+            "the capture with channel_axis=-1"
+        )
+    x = x.movedim(axis - 1, -1)[torch.from_numpy(steps).to(x.device)]
+    lengths *= math.prod(x.shape[1:-1])
+    recorder.record_batch(TensorBatch(x.reshape(-1, x.shape[-1])), lengths)
 
 
 def in_backward() -> bool:

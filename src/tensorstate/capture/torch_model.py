@@ -17,7 +17,8 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from tensorstate.capture.matching import match_layers
 from tensorstate.capture.options import CaptureOptions
-from tensorstate.capture.recorder import RecordedStates, StateRecorder
+from tensorstate.capture.recorded import RecordedStates
+from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.torch import (
     Hook,
     NoHook,

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.nn.utils.rnn import PackedSequence
 
 from tensorstate.bits import StatePacker, packed_width
 
-__all__ = ["TensorBatch", "pack_on_device"]
+__all__ = ["TensorBatch", "pack_on_device", "packed_order"]
 
 
 def pack_on_device(
@@ -109,6 +110,41 @@ def _bit_values(device: torch.device) -> torch.Tensor:
         torch.ones(8, dtype=torch.uint8, device=device),
         torch.arange(8, dtype=torch.uint8, device=device),
     )
+
+
+def packed_order(packed: PackedSequence) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the steps of packed sequences are, sequence by sequence.
+
+    A packed sequence holds the first steps of all sequences, the longest first, then the second
+    steps of those that have one, and so on.
+
+    Parameters
+    ----------
+    packed : PackedSequence
+        What ``torch.nn.utils.rnn.pack_padded_sequence`` makes.
+
+    Returns
+    -------
+    lengths : (instances,) int64
+        The length of each sequence, in the order that they had before they were packed.
+    rows : (n,) int64
+        The rows of ``packed.data`` in that order, each sequence from its first step to its last.
+
+    Examples
+    --------
+    >>> from torch.nn.utils.rnn import pack_sequence
+    >>> packed = pack_sequence([torch.arange(2), torch.arange(3)], enforce_sorted=False)
+    >>> lengths, rows = packed_order(packed)
+    >>> lengths, packed.data[rows]
+    (array([2, 3]), tensor([0, 1, 0, 1, 2]))
+    """
+    sizes = packed.batch_sizes.numpy().astype(np.int64)
+    places = np.arange(sizes[0])
+    if packed.unsorted_indices is not None:
+        places = packed.unsorted_indices.cpu().numpy()
+    has_step = places[:, None] < sizes
+    rows = (np.cumsum(sizes) - sizes) + places[:, None]
+    return has_step.sum(1), rows[has_step]
 
 
 @dataclass(frozen=True)

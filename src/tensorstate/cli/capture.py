@@ -85,6 +85,13 @@ def _factor(context: click.Context, parameter: click.Parameter, value: str | Non
     help="How chunks are compressed.",
 )
 @click.option(
+    "--histogram",
+    type=click.Choice(["stored", "live"]),
+    default="stored",
+    show_default=True,
+    help="Whether states are stored, or counted at once and dropped.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(1),
     default=256,

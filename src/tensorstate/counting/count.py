@@ -30,11 +30,18 @@ from tensorstate.counting.pieces import (
     part_of,
 )
 from tensorstate.counting.plan import MERGES_PER_THREAD, CountPlan, make_plan
-from tensorstate.counting.schedulers import Graph, Key, Scheduler, compute, find_scheduler
+from tensorstate.counting.schedulers import (
+    Graph,
+    Key,
+    Scheduler,
+    calling_thread,
+    compute,
+    find_scheduler,
+)
 from tensorstate.counting.sources import Block, cut, read
 from tensorstate.counting.spill import SpillDirectory
 
-__all__ = ["count_states"]
+__all__ = ["count_here", "count_states"]
 
 
 def count_states(
@@ -95,7 +102,36 @@ def count_states(
     >>> count_states(np.array([[1, 2], [0, 0], [1, 2]], np.uint8), memory_limit="1 GiB")
     <StateHistogram: 2 distinct of 3 states, 2 bytes each>
     """
-    where = find_scheduler()
+    return _count_on(find_scheduler(), states, memory_limit, spill, progress)
+
+
+def count_here(
+    states: Any,
+    *,
+    memory_limit: MemoryLimit = None,
+    spill: str | os.PathLike[str] | None = None,
+) -> StateHistogram:
+    """Do what `count_states` does in the calling thread alone, for one that works unseen.
+
+    Dask's schedulers, and what is set up for them by other threads, are left alone, and no bar is
+    drawn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> count_here(np.array([[1, 2], [0, 0], [1, 2]], np.uint8))
+    <StateHistogram: 2 distinct of 3 states, 2 bytes each>
+    """
+    return _count_on(calling_thread(), states, memory_limit, spill, progress=False)
+
+
+def _count_on(
+    where: Scheduler,
+    states: Any,
+    memory_limit: MemoryLimit,
+    spill: str | os.PathLike[str] | None,
+    progress: bool | None,
+) -> StateHistogram:
     plan = make_plan(states, memory_limit, spill, where)
     blocks, _, width = cut(
         states,

@@ -93,7 +93,9 @@ class StateHistogram(Entries):
             return times.copy(), states.copy()
         return spectrum(self._joined()[1])
 
-    def entropy(self, alpha: float = 1, estimator: str = "plugin") -> float:
+    def entropy(
+        self, alpha: float = 1, estimator: str = "plugin", states: int | None = None
+    ) -> float:
         """Return the Renyi entropy of the states in bits.
 
         Parameters
@@ -101,17 +103,23 @@ class StateHistogram(Entries):
         alpha : float
             Order; 1 for the Shannon entropy.
         estimator : str
-            As in `tensorstate.metrics.entropy_of_spectrum`.
+            How it is estimated, as for `tensorstate.entropy`.
+        states : int, optional
+            Number of possible states, ``2**neurons``, which "nsb" needs: a histogram knows the
+            bytes of a state, but not how many neurons are in the last of them.
 
         Returns
         -------
         float
             Bits.
+
+        Examples
+        --------
+        >>> histogram = StateHistogram([0, 7], [2, 2], [0, 1], width=1)
+        >>> histogram.entropy(), round(histogram.entropy(estimator="nsb", states=2**3), 3)
+        (1.0, 1.669)
         """
-        times_seen, number_of_states = self.spectrum()
-        return float(
-            entropy_of_spectrum(times_seen, number_of_states, alpha=alpha, estimator=estimator)
-        )
+        return entropy_of_spectrum(*self.spectrum(), alpha, estimator, states)
 
     def merge(
         self,

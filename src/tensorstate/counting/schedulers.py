@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import dask
+import dask.core
 import dask.local
 import dask.multiprocessing
 import dask.threaded
@@ -17,7 +18,7 @@ from dask.diagnostics import ProgressBar
 
 from tensorstate.counting.memory import available_memory
 
-__all__ = ["Graph", "Key", "Scheduler", "compute", "find_scheduler"]
+__all__ = ["Graph", "Key", "Scheduler", "calling_thread", "compute", "find_scheduler"]
 
 Key: TypeAlias = Any
 Graph: TypeAlias = dict[Key, Any]
@@ -102,6 +103,13 @@ def find_scheduler() -> Scheduler:
     if get is dask.local.get_sync:
         return Scheduler(get, 1, True)
     return Scheduler(get, threads, get is dask.threaded.get)
+
+
+def calling_thread() -> Scheduler:
+    """Return what runs the tasks in the thread that asks, and touches nothing that others see."""
+    # Dask's schedulers take the callbacks that are registered for the whole process, and so would
+    # meddle with what another thread computes.
+    return Scheduler(dask.core.get, 1, True)
 
 
 def compute(graph: Graph, keys: list[Key], where: Scheduler, progress: bool | None) -> list[Any]:

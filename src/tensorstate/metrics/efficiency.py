@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-__all__ = ["aIQ", "efficiency", "network_efficiency"]
+import pandas as pd
+
+__all__ = ["aIQ", "aIQ_by_weight", "efficiency", "network_efficiency"]
 
 
 class _Layer(Protocol):
@@ -131,3 +133,48 @@ def aIQ(network_efficiency: float, accuracy: float, weight: float) -> float:  # 
     if not 0 <= network_efficiency <= 1 + 1e-12:
         raise ValueError(f"a network efficiency lies within 0 to 1, not {network_efficiency}")
     return float((accuracy**weight * network_efficiency) ** (1 / (weight + 1)))
+
+
+def aIQ_by_weight(  # noqa: N802
+    networks: Mapping[str, tuple[float, float]], weights: Iterable[float] = (0.5, 1, 2, 4, 8)
+) -> pd.DataFrame:
+    """Lay the quotients of several networks side by side, for several weights of accuracy.
+
+    Which network is the better one may depend on the weight: that shows here.
+
+    Parameters
+    ----------
+    networks : mapping of str to (float, float)
+        Network efficiency and accuracy of each network, both 0 to 1, by its name.
+    weights : iterable of float
+        As for `aIQ`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each weight, named `weight`, and a column for each network: its quotient, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not positive and finite, or one of the others is not within 0 to 1.
+
+    References
+    ----------
+    N. Schaub and N. Hotaling, Appl. Sci. 2023, 13(18), 10286.
+
+    Examples
+    --------
+    >>> networks = {"small": (0.4, 0.92), "large": (0.2, 0.97)}
+    >>> aIQ_by_weight(networks, weights=[1, 30]).round(3)  # doctest: +NORMALIZE_WHITESPACE
+            small  large
+    weight
+    1.0     0.607  0.440
+    30.0    0.896  0.922
+    """
+    rows = [float(weight) for weight in weights]
+    columns = {
+        name: [aIQ(efficiency, accuracy, weight) for weight in rows]
+        for name, (efficiency, accuracy) in networks.items()
+    }
+    return pd.DataFrame(columns, index=pd.Index(rows, name="weight"))

@@ -1,4 +1,4 @@
-"""Entropies of counted states.
+"""Entropies of counted states, with a choice of estimators.
 
 Everything is computed from the spectrum (how many states were seen exactly c times): it is small
 even for a billion states, so that every sum can be an exact one.
@@ -6,64 +6,80 @@ even for a billion states, so that every sum can be an exact one.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ESTIMATORS", "check_entropy_options", "entropy", "entropy_of_spectrum", "spectrum"]
+from tensorstate.metrics.corrected import grassberger, jackknife, miller_madow, unbiased
+from tensorstate.metrics.nsb import nsb
+from tensorstate.metrics.plugin import plugin
+from tensorstate.metrics.spectrum import Spectrum, spectrum
+from tensorstate.metrics.unseen import chao_shen, chao_wang_jost
 
-ESTIMATORS = ("plugin",)
-
-# Closer to order 1 than this, log(sum p^alpha) loses its digits in the division by 1 - alpha,
-# and is taken from sum p^alpha - 1 instead.
-_NEAR_ONE = 0.5
+__all__ = ["ESTIMATORS", "check_entropy_options", "entropy", "entropy_of_spectrum"]
 
 
-def spectrum(counts: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many states were seen exactly c times, for each c that occurs.
+# The unbiased estimate multiplies as many exact integers as its order has units.
+_LARGEST_WHOLE = 1000
 
-    Parameters
+
+@dataclass(frozen=True)
+class Estimator:
+    """A way to estimate an entropy.
+
+    Attributes
     ----------
-    counts : array_like of integers, shape (states,)
-        How often each state was seen. States with a count of 0 are left out.
-
-    Returns
-    -------
-    times_seen : ndarray of int64, shape (n,)
-        The counts that occur, ascending and positive.
-    number_of_states : ndarray of int64, shape (n,)
-        How many states have that count.
-
-    Raises
-    ------
-    TypeError
-        If the counts are not whole numbers.
-    ValueError
-        If they are not one-dimensional, or one is negative.
-
-    Examples
-    --------
-    >>> times_seen, number_of_states = spectrum([3, 1, 1, 0])
-    >>> times_seen.tolist(), number_of_states.tolist()
-    ([1, 3], [2, 1])
+    estimate : callable
+        Called with a spectrum, an order and the number of possible states or None; returns bits.
+    orders : str
+        The orders that it has, in words.
+    has_order : callable
+        Tells whether an order is one of them.
+    needs_states : bool
+        Whether it depends on the number of possible states.
     """
-    counts = np.asarray(counts)
-    if counts.size == 0:
-        counts = counts.astype(np.int64)
-    if counts.dtype.kind not in "iu":
-        raise TypeError(f"counts are whole numbers, not {counts.dtype}")
-    if counts.ndim != 1:
-        raise ValueError(f"counts have one axis, not the shape {counts.shape}")
-    times_seen, number_of_states = np.unique(counts, return_counts=True)
-    if times_seen.size and times_seen[0] < 0:
-        raise ValueError(f"a count is never negative, but one is {times_seen[0]}")
-    seen = times_seen > 0
-    return times_seen[seen].astype(np.int64), number_of_states[seen].astype(np.int64)
+
+    estimate: Callable[[Spectrum, float, int | None], float]
+    orders: str
+    has_order: Callable[[float], bool]
+    needs_states: bool = False
 
 
-def entropy(counts: ArrayLike, alpha: float = 1, estimator: str = "plugin") -> float:
+def _of_shannon(estimate: Callable[[Spectrum], float]) -> Estimator:
+    return Estimator(
+        lambda spectrum, _alpha, _states: estimate(spectrum), "order 1", lambda alpha: alpha == 1
+    )
+
+
+def _nsb_mean(spectrum: Spectrum, _alpha: float, states: int | None) -> float:
+    assert states is not None  # `entropy_of_spectrum` has seen to it
+    return nsb(spectrum, states).mean
+
+
+ESTIMATORS = {
+    "plugin": Estimator(
+        lambda spectrum, alpha, _states: plugin(spectrum, alpha), "every order", lambda alpha: True
+    ),
+    "miller_madow": _of_shannon(miller_madow),
+    "grassberger": _of_shannon(grassberger),
+    "chao_shen": _of_shannon(chao_shen),
+    "chao_wang_jost": _of_shannon(chao_wang_jost),
+    "nsb": Estimator(_nsb_mean, "order 1", lambda alpha: alpha == 1, needs_states=True),
+    "jackknife": _of_shannon(jackknife),
+    "unbiased": Estimator(
+        lambda spectrum, alpha, _states: unbiased(spectrum, int(alpha)),
+        f"the whole orders from 2 to {_LARGEST_WHOLE}",
+        lambda alpha: 2 <= alpha <= _LARGEST_WHOLE and float(alpha).is_integer(),
+    ),
+}
+
+
+def entropy(
+    counts: ArrayLike, alpha: float = 1, estimator: str = "plugin", states: int | None = None
+) -> float:
     r"""Renyi entropy of counted states, in bits.
 
     .. math::
@@ -78,22 +94,40 @@ def entropy(counts: ArrayLike, alpha: float = 1, estimator: str = "plugin") -> f
     alpha : float, default 1
         The Renyi order, 0 to infinity. 0: log2 of the number of states (Hartley entropy);
         1: Shannon entropy; 2: collision entropy; infinity: min-entropy.
-    estimator : {"plugin"}
-        How the probabilities are estimated. "plugin" takes the observed frequencies,
-        p_i = n_i / N.
+    estimator : str, default "plugin"
+        How the entropy of the distribution that the states were drawn from is estimated:
+
+        - "plugin": from the observed frequencies, p_i = n_i / N; every order. Too low on average.
+        - "miller_madow": plug-in plus the first term of its bias; order 1.
+        - "grassberger": Grassberger's of 2003, with G_n in place of log n; order 1.
+        - "chao_shen": by coverage, for unseen states; order 1.
+        - "chao_wang_jost": from the rate at which new states are discovered; order 1.
+        - "nsb": Bayesian, of Nemenman, Shafee and Bialek; order 1; needs `states`. The mean:
+          `nsb_entropy` gives the deviation as well.
+        - "jackknife": of the plug-in entropy; order 1.
+        - "unbiased": from the unbiased estimate of the power sum; whole orders from 2 to 1000.
+
+        All but "plugin" and "nsb" may give somewhat more than log2 of the possible states, or
+        less than 0: what they give is not cut off there. Formulas and sources stand with the
+        functions of these names in `tensorstate.metrics.corrected` and `.unseen`, and in
+        `tensorstate.metrics.nsb`.
+    states : int, optional
+        Number of possible states: ``2**neurons`` for a layer.
 
     Returns
     -------
     float
-        Entropy in bits, at least 0.
+        Entropy in bits. NaN, with a warning that says why, where an estimate has no value:
+        "chao_shen" if every state was seen once, "unbiased" if none was seen `alpha` times.
 
     Raises
     ------
     TypeError
-        If the counts are not whole numbers.
+        If the counts or the number of states are not whole numbers.
     ValueError
-        If nothing was counted, a count is negative, the order is negative or NaN, or the
-        estimator is unknown.
+        If nothing was counted, a count is negative, the order is negative, NaN or one that the
+        estimator does not have, the estimator is unknown or needs the number of possible states,
+        or more states were seen than there can be.
 
     References
     ----------
@@ -106,8 +140,10 @@ def entropy(counts: ArrayLike, alpha: float = 1, estimator: str = "plugin") -> f
     2.0
     >>> entropy([2, 1, 1], alpha=float("inf"))
     1.0
+    >>> round(entropy([4, 2, 3, 2, 4, 2], estimator="nsb", states=2**5), 3)
+    2.956
     """
-    return entropy_of_spectrum(*spectrum(counts), alpha=alpha, estimator=estimator)
+    return entropy_of_spectrum(*spectrum(counts), alpha, estimator, states)
 
 
 def entropy_of_spectrum(
@@ -115,6 +151,7 @@ def entropy_of_spectrum(
     number_of_states: NDArray[np.integer[Any]],
     alpha: float = 1,
     estimator: str = "plugin",
+    states: int | None = None,
 ) -> float:
     """Renyi entropy in bits, from a spectrum.
 
@@ -124,13 +161,13 @@ def entropy_of_spectrum(
         The counts that occur, positive.
     number_of_states : ndarray of integers, shape (n,)
         How many states have that count.
-    alpha, estimator
+    alpha, estimator, states
         As for `entropy`, with the same formulas and errors.
 
     Returns
     -------
     float
-        Entropy in bits, at least 0.
+        Entropy in bits.
 
     Examples
     --------
@@ -138,30 +175,16 @@ def entropy_of_spectrum(
     29.897352853986
     """
     check_entropy_options(alpha, estimator)
-    seen = [int(c) for c in times_seen]
-    states = [int(n) for n in number_of_states]
-    total = sum(c * n for c, n in zip(seen, states, strict=True))
-    if total == 0:
-        raise ValueError("no state was counted, so there is no entropy")
-    if alpha == 0:
-        return math.log2(sum(states))
-    if math.isinf(alpha):
-        return math.log2(total / max(seen))
-    # Logarithms of N / n_i, not of p_i: every term is then positive, and nothing cancels.
-    if alpha == 1:
-        terms = ((n * c / total) * math.log2(total / c) for c, n in zip(seen, states, strict=True))
-        return math.fsum(terms)
-    if abs(alpha - 1) < _NEAR_ONE:
-        terms = (
-            (n * c / total) * math.expm1((1 - alpha) * math.log(total / c))
-            for c, n in zip(seen, states, strict=True)
+    counted = Spectrum.of(times_seen, number_of_states)
+    chosen = ESTIMATORS[estimator]
+    if states is not None:
+        counted.check_possible(states)
+    elif chosen.needs_states:
+        raise ValueError(
+            f"the estimator {estimator!r} depends on the number of possible states: "
+            "pass states=2**neurons"
         )
-        return max(0.0, math.log1p(math.fsum(terms)) / math.log(2) / (1 - alpha))
-    # Taken relative to the commonest state, so that no power under- or overflows to nothing.
-    top = max(seen)
-    terms = (n * (c / top) ** alpha for c, n in zip(seen, states, strict=True))
-    log_sum = math.log2(math.fsum(terms)) - alpha * math.log2(total / top)
-    return max(0.0, log_sum / (1 - alpha))
+    return chosen.estimate(counted, alpha, None if states is None else int(states))
 
 
 def check_entropy_options(alpha: float | None, estimator: str) -> None:
@@ -170,16 +193,22 @@ def check_entropy_options(alpha: float | None, estimator: str) -> None:
     Parameters
     ----------
     alpha : float or None
-        A Renyi order; None stands for the maximum entropy and is always right.
+        A Renyi order; None stands for the maximum entropy, which nothing estimates.
     estimator : str
         The name of an estimator.
 
     Raises
     ------
     ValueError
-        If the order is negative or NaN, or the estimator is unknown.
+        If the order is negative or NaN, the estimator is unknown, or it does not have the order.
     """
     if alpha is not None and not alpha >= 0:
         raise ValueError(f"a Renyi order is a number from 0 to infinity, not {alpha}")
     if estimator not in ESTIMATORS:
         raise ValueError(f"unknown estimator {estimator!r}: choose one of {', '.join(ESTIMATORS)}")
+    chosen = ESTIMATORS[estimator]
+    if alpha is not None and not chosen.has_order(alpha):
+        raise ValueError(
+            f"the estimator {estimator!r} has {chosen.orders} and not order {alpha}: "
+            "choose another, such as 'plugin', which has every order"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -28,23 +27,26 @@ def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
     Returns
     -------
     rich.table.Table
-        Entropies in bits and efficiencies in percent. A layer whose entropy is within a bit of
-        log2(states), which it cannot exceed, is marked with an asterisk: its sample is too small.
+        Entropies in bits and efficiencies in percent. Those of a layer with a flag are marked with
+        an asterisk, and the flags stand below: how each sample is too small.
     """
     table = Table(title=title or None, title_justify="left")
     table.add_column("layer")
     headers = ("neurons", "positions", "instances", "states", "distinct", "entropy", "efficiency")
     for header in headers:
         table.add_column(header, justify="right")
-    limited = False
+    limited = []
     for name, row in summary.iterrows():
-        counts = [f"{int(row[column]):,}" for column in headers[:5]]
+        counts = [
+            "vary" if pd.isna(row[column]) else f"{int(row[column]):,}" for column in headers[:5]
+        ]
         if row["states"] == 0:
             table.add_row(escape(str(name)), *counts, "-", "-")
             continue
-        at_limit = row["entropy"] > math.log2(row["states"]) - 1
-        limited = limited or at_limit
-        mark = "*" if at_limit else ""
+        mark = ""
+        if row["flag"]:
+            mark = "*"
+            limited.append(f"  {escape(str(name))}: {row['flag']}")
         table.add_row(
             escape(str(name)),
             *counts,
@@ -52,7 +54,9 @@ def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
             f"{100 * row['efficiency']:.1f} %{mark}",
         )
     if limited:
-        table.caption = "* limited by the number of states captured, not by the layer"
+        table.caption = "\n".join(
+            ["* limited by the number of states captured, not by the layer:", *limited]
+        )
         table.caption_justify = "left"
     return table
 

@@ -32,6 +32,7 @@ from tensorstate.storage.format import CODECS
 
 __all__ = ["LocalChunks"]
 
+
 _HEADER = struct.Struct("<4B3I")
 """Versions of blosc and codec, flags, bytes of an element; bytes of the content, of a block, and
 of all that is compressed, the header included."""

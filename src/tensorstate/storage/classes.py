@@ -242,6 +242,8 @@ class LabelStatistics:
         found: dict[Label, StateHistogram] = self.histogram(
             instances, by=labels, memory_limit=memory_limit, spill=spill
         )
+        # The instances of a label may all be without positions.
+        found = {label: some for label, some in found.items() if some.total}
         if not found:
             raise ValueError(f"capture {self.name!r}: no instance is chosen, so there is no label")
         return found

@@ -5,6 +5,8 @@
     run.zarr/                      group: attributes ``tensorstate`` and ``instances``
       conv_1_states/               group: what was captured, and how (`LayerInfo`)
         part-<writer>/states       uint8 (rows, W): ``rows``, ``uuid``, ``first_instance``
+        part-<writer>/counted/     of a live layer: the counts of rows that were dropped (`counted`)
+        part-<writer>/offsets      int64, where instances end if they differ in length (`offsets`)
         histogram/                 cached counts, which may be deleted at any time (`cache`)
 
 A writer that writes the run alone writes part 0, and keeps the committed instances in the run's
@@ -46,8 +48,12 @@ from tensorstate.storage.stores import (
 __all__ = [
     "CODECS",
     "FORMAT",
+    "OFFSETS_OF_CHUNK",
     "Codec",
+    "HISTOGRAMS",
+    "Histogram",
     "LayerInfo",
+    "check_histogram",
     "check_layer_name",
     "committed_instances",
     "create_layer",
@@ -61,6 +67,11 @@ __all__ = [
 FORMAT = 1
 Codec = Literal["lz4", "zstd"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
+Histogram = Literal["stored", "live"]
+HISTOGRAMS: tuple[Histogram, ...] = get_args(Histogram)
+
+# One chunk is read to find an instance, and written again with every chunk of states.
+OFFSETS_OF_CHUNK = 1 << 16
 
 _LIBRARIES = (
     "tensorstate",
@@ -82,8 +93,8 @@ class LayerInfo:
     ----------
     neurons : int
         Neurons in a state (the length of the channel axis).
-    positions : int
-        States of one instance.
+    positions : int or None
+        States of one instance; None if instances differ in them.
     threshold : float, or tuple of a float for each neuron
         A neuron fires where its activation is strictly greater.
     channel_axis : int
@@ -92,14 +103,17 @@ class LayerInfo:
         Name or path of the layer in the network.
     index : int
         Place among the captures of the run, in the order in which data meets them.
+    histogram : {"stored", "live"}
+        Whether states are stored, or counted while they are captured and dropped.
     """
 
     neurons: int
-    positions: int
+    positions: int | None
     threshold: float | tuple[float, ...] = 0.0
     channel_axis: int = -1
     source_layer: str = ""
     index: int = 0
+    histogram: Histogram = "stored"
 
     @property
     def width(self) -> int:
@@ -114,23 +128,38 @@ class LayerInfo:
     def from_attributes(cls, attributes: Mapping[str, Any], where: str) -> LayerInfo:
         """Read the attributes of a layer's group; `where` names it in an error."""
         try:
-            values = {field.name: attributes[field.name] for field in fields(cls)}
+            # Layers of earlier versions do not say that their states are stored.
+            known = {"histogram": "stored", **attributes}
+            values = {field.name: known[field.name] for field in fields(cls)}
         except KeyError as error:
             raise ValueError(
                 f"{where} has no attribute {error}: it is not a layer of a run, or it is damaged"
             ) from None
         if isinstance(values["threshold"], list):
             values["threshold"] = tuple(values["threshold"])
+        check_histogram(values["histogram"], f"{where} has an ")
         return cls(**values)
 
     def check_goes_on(self, stored: LayerInfo, where: str) -> None:
         """Raise ValueError unless this captures the same states as what is stored."""
+        if stored.histogram != self.histogram:
+            raise ValueError(
+                f"{where} was recorded with histogram={stored.histogram!r}, but is to go on with "
+                f"histogram={self.histogram!r}: give the same option, or write it anew"
+            )
         # The order of the captures may change between two programs without changing the states.
         if replace(stored, index=self.index) != self:
             raise ValueError(
                 f"{where} was recorded as {stored}, but is to go on as {self}: "
                 "states of both kinds cannot be mixed in one run"
             )
+
+
+def check_histogram(histogram: str, context: str = "") -> None:
+    """Raise ValueError unless this is a way to keep states; `context` begins the message."""
+    if histogram not in HISTOGRAMS:
+        choices = ", ".join(map(repr, HISTOGRAMS))
+        raise ValueError(f"{context}unknown histogram {histogram!r}: choose one of {choices}")
 
 
 def check_layer_name(name: str) -> None:
@@ -210,14 +239,21 @@ def create_part(
     chunk_rows: int,
     codec: Codec,
     first_instance: int | None = None,
+    *,
+    offsets: bool = False,
 ) -> zarr.Array[Any]:
     """Create the empty states of one writer, with their first committed row still to come.
 
     `first_instance` is given for one of several writers, which each commit their own instances.
+    `offsets` are kept of instances that differ in length.
     """
     attributes: dict[str, Any] = {"rows": 0, "uuid": str(uuid.uuid4()), "first_instance": 0}
     if first_instance is not None:
         attributes.update(first_instance=first_instance, instances=0)
+    if offsets:
+        # Before the states, by which a part is known to be there.
+        attributes.update(offsets=0)
+        _create_offsets(layer, writer, codec)
     return layer.create_array(
         f"part-{writer}/states",
         shape=(0, width),
@@ -230,6 +266,22 @@ def create_part(
         ],
         fill_value=0,
         attributes=attributes,
+        config={"write_empty_chunks": True},
+    )
+
+
+def _create_offsets(layer: zarr.Group, writer: str, codec: Codec) -> None:
+    layer.create_array(
+        f"part-{writer}/offsets",
+        shape=(0,),
+        chunks=(OFFSETS_OF_CHUNK,),
+        dtype="int64",
+        # Of numbers that grow, the high bytes are much the same.
+        compressors=[
+            BloscCodec(cname=codec, shuffle="shuffle", typesize=8),
+            Crc32cCodec(),
+        ],
+        fill_value=0,
         config={"write_empty_chunks": True},
     )
 

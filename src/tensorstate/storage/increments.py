@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,7 +13,7 @@ from tensorstate.counting import StateHistogram, count_states
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import PartRows
 
-__all__ = ["Coverage", "count_parts", "coverage_of", "is_covered_by"]
+__all__ = ["Coverage", "count_parts", "counted_before", "coverage_of", "is_covered_by"]
 
 Coverage: TypeAlias = tuple[tuple[str, int], ...]
 """The uuid and the number of rows of each part that a count covers, in the order of the rows."""
@@ -47,10 +47,32 @@ def is_covered_by(covered: Coverage, coverage: Coverage) -> bool:
     )
 
 
+def counted_before(
+    parts: Sequence[PartReader], **limits: Any
+) -> tuple[Coverage, StateHistogram] | None:
+    """Return which rows of parts their writers counted, and a count of these; None if none are.
+
+    The arguments and errors are those of `count_parts`, which goes on with the result.
+    """
+    covered: list[tuple[str, int]] = []
+    known: StateHistogram | None = None
+    start = 0
+    for part in parts:
+        rows = part.counted.rows
+        if rows:
+            found = _moved(part.counted.histogram(limits.get("memory_limit")), [rows], [start])
+            known = found if known is None else known.merge(found, **limits)
+            covered.append((part.uuid, rows))
+            start += rows
+    return None if known is None else (tuple(covered), known)
+
+
 def count_parts(
     parts: Sequence[PartReader],
     covered: Coverage = (),
     known: StateHistogram | None = None,
+    *,
+    count: Callable[..., StateHistogram] = count_states,
     **limits: Any,
 ) -> StateHistogram:
     """Count the rows of parts, or only those that a count before did not cover.
@@ -63,6 +85,8 @@ def count_parts(
         What was counted before; it fulfils `is_covered_by` with the coverage of the parts.
     known : StateHistogram, optional
         The result of that. Its rows are numbered through the rows that it covers.
+    count : callable
+        What counts rows: `count_states` or `count_here`.
     **limits
         `memory_limit` and `spill`, as for `count_states` and `StateHistogram.merge`.
 
@@ -79,7 +103,7 @@ def count_parts(
         If `known` is read from files that were changed.
     """
     if known is None:
-        return count_states(list(parts), **limits)
+        return count(list(parts), **limits)
     done = dict(covered)
     start_of: dict[str, int] = {}
     pieces: list[PartRows] = []
@@ -94,7 +118,7 @@ def count_parts(
     known = _moved(known, [rows for _, rows in covered], [start_of[part] for part, _ in covered])
     if not pieces:
         return known
-    new = _moved(count_states(pieces, **limits), [len(piece) for piece in pieces], places)
+    new = _moved(count(pieces, **limits), [len(piece) for piece in pieces], places)
     return known.merge(new, **limits)
 
 

@@ -46,10 +46,10 @@ class InstanceNumbers:
         self.count = sum(map(len, self._ranges))
 
     @classmethod
-    def of(cls, parts: Sequence[PartReader], positions: int) -> InstanceNumbers:
+    def of(cls, parts: Sequence[PartReader], positions: int | None) -> InstanceNumbers:
         """Return the numbers of the instances that parts of a layer hold."""
         return cls(
-            range(part.first_instance, part.first_instance + len(part) // positions)
+            range(part.first_instance, part.first_instance + len(part.extents(positions)))
             for part in parts
         )
 

@@ -38,7 +38,8 @@ class InstancePatterns:
     Raises
     ------
     ValueError
-        If there is no layer, or layers have different numbers of instances.
+        If there is no layer, layers have different numbers of instances, or instances of a layer
+        differ in their number of positions.
     """
 
     dtype = np.dtype(np.uint8)
@@ -53,6 +54,11 @@ class InstancePatterns:
         self._layers: list[tuple[RawStates, int]] = []
         self.units = width = 0
         for layer in layers:
+            if layer.positions is None:
+                raise ValueError(
+                    f"instances of layer {layer.name!r} differ in their number of positions, so "
+                    "that their patterns cannot be compared: choose other layers"
+                )
             rows = layer.raw_states
             self._layers.append((rows, layer.positions))
             self.units += layer.neurons * layer.positions

@@ -19,7 +19,7 @@ from tensorstate.counting.pieces import Counted, merged, partition, partition_bi
 from tensorstate.counting.schedulers import find_scheduler
 from tensorstate.storage import selection
 from tensorstate.storage.part import PartReader
-from tensorstate.storage.selection import SelectedRows, count_selected, select
+from tensorstate.storage.selection import SelectedRows, count_nothing, count_selected, select
 
 __all__ = ["Label", "count_by_label", "label_codes"]
 
@@ -90,7 +90,7 @@ def label_codes(labels: ArrayLike, instances: int) -> tuple[list[Label], NDArray
 def count_by_label(
     parts: Sequence[PartReader],
     instances: NDArray[np.int64],
-    positions: int,
+    positions: int | None,
     labels: list[Label],
     codes: NDArray[np.int64],
     memory_limit: MemoryLimit = None,
@@ -126,15 +126,23 @@ def count_by_label(
     here = {"scheduler": "threads"} if any(part.in_memory for part in parts) else {}
     with dask.config.set(here):
         selected = select(parts, instances, positions)
-        most = _most_rows(selected, np.bincount(codes[instances]) * positions, memory_limit)
+        rows_of_labels = np.zeros(len(labels), np.int64)
+        for rows in selected:
+            np.add.at(rows_of_labels, codes[rows.instances], rows.lengths())
+        most = _most_rows(selected, rows_of_labels, memory_limit)
         if most >= max((len(rows) for rows in selected), default=0):
             found = _count_together(selected, codes, most)
-            return {labels[code]: found[code] for code in sorted(found)}
-        chosen = (
-            (labels[code], select(parts, instances[codes[instances] == code], positions))
-            for code in np.unique(codes[instances])
-        )
-        return _count_in_turn(chosen, parse_limit(memory_limit), spill)
+        else:
+            chosen = (
+                (code, select(parts, instances[codes[instances] == code], positions))
+                for code in np.flatnonzero(rows_of_labels).tolist()
+            )
+            found = _count_in_turn(chosen, labels, parse_limit(memory_limit), spill)
+    # The instances of a label may all be without rows.
+    return {
+        labels[code]: found[code] if code in found else count_nothing(parts)
+        for code in np.unique(codes[instances])
+    }
 
 
 def _most_rows(
@@ -179,14 +187,15 @@ def _count_together(
 
 
 def _count_in_turn(
-    chosen: Iterable[tuple[Label, list[SelectedRows]]],
+    chosen: Iterable[tuple[int, list[SelectedRows]]],
+    labels: list[Label],
     limit: int | None,
     spill: str | PathLike[str] | None,
-) -> dict[Label, StateHistogram]:
-    """Count the rows of each label by themselves, within what earlier results leave of a limit."""
-    found: dict[Label, StateHistogram] = {}
+) -> dict[int, StateHistogram]:
+    """Count the rows of each code by themselves, within what earlier results leave of a limit."""
+    found: dict[int, StateHistogram] = {}
     held = 0
-    for label, rows in chosen:
+    for code, rows in chosen:
         rest = None if limit is None else max(limit - held, 1)
         try:
             plan.plan_count(rows, rest, spill)
@@ -195,10 +204,10 @@ def _count_in_turn(
                 raise
             raise ValueError(
                 f"histograms of {len(found)} labels take {as_text(held)} of the memory limit, and "
-                f"the rest is too small to count label {label!r}: raise memory_limit, or pass the "
-                "instances of fewer labels at a time"
+                f"the rest is too small to count label {labels[code]!r}: raise memory_limit, or "
+                "pass the instances of fewer labels at a time"
             ) from error
-        histogram = found[label] = count_selected(rows, memory_limit=rest, spill=spill)
+        histogram = found[code] = count_selected(rows, memory_limit=rest, spill=spill)
         if not histogram.is_stored:
             held += histogram.distinct * (ENTRY_BYTES + 8 * words_per_key(histogram.width))
     return found

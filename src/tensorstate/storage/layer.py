@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from os import PathLike
 from typing import Any, overload
 
@@ -12,17 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.bits import decompress_states
 from tensorstate.counting import StateHistogram
+from tensorstate.counting.keys import WIDEST_EXACT
 from tensorstate.counting.memory import MemoryLimit
-from tensorstate.counting.parts import DamagedHistogramError
-from tensorstate.metrics import (
-    check_entropy_options,
-    efficiency,
-    entropy_of_spectrum,
-)
+from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.classes import LabelStatistics
+from tensorstate.storage.everything import EverythingCounted
 from tensorstate.storage.format import LayerInfo
-from tensorstate.storage.increments import Coverage, count_parts, coverage_of, is_covered_by
 from tensorstate.storage.instances import InstanceNumbers
 from tensorstate.storage.labels import Label, count_by_label, label_codes
 from tensorstate.storage.neurons import NeuronStatistics
@@ -44,8 +41,10 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
     """
 
     name: str
-    _counted: tuple[Coverage, StateHistogram] | None = None
-    _spectrum: tuple[Coverage, tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None
+
+    @cached_property
+    def _everything(self) -> EverythingCounted:
+        return EverythingCounted()
 
     @abstractmethod
     def _layer_info(self) -> LayerInfo | None:
@@ -65,8 +64,11 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         return self._known_info().neurons
 
     @property
-    def positions(self) -> int:
-        """States of one instance: 24 x 24 for a 5x5 convolution on 28x28."""
+    def positions(self) -> int | None:
+        """States of one instance: 24 x 24 for a 5x5 convolution on 28x28.
+
+        None if instances differ in them, as sequences of different lengths do.
+        """
         return self._known_info().positions
 
     @property
@@ -83,20 +85,40 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
     def instance_count(self) -> int:
         """Instances recorded so far."""
         info = self._layer_info()
-        return self.state_count // info.positions if info else 0
+        return sum(len(part.extents(info.positions)) for part in self._parts()) if info else 0
 
     @property
     def raw_states(self) -> RawStates:
-        """Packed states, (rows, W) uint8, read from the store when sliced."""
+        """Packed states, (rows, W) uint8, read from the store when sliced.
+
+        Raises
+        ------
+        ValueError
+            If the layer was captured with ``histogram="live"``, which keeps none.
+        """
+        self._check_stored("reading raw states")
         return RawStates(self._parts(), self._known_info().width)
 
     @property
     def states(self) -> NDArray[np.bool_]:
-        """The distinct states, (distinct, neurons) bool, aligned with `counts`."""
+        """The distinct states, (distinct, neurons) bool, aligned with `counts`.
+
+        Raises
+        ------
+        ValueError
+            If there are more than 128 neurons, and the layer was captured with
+            ``histogram="live"``: counts hold digests of such states, and rows are not kept.
+        """
         return decompress_states(self._distinct_packed(), self.neurons)
 
     def state_ids(self) -> list[bytes]:
-        """Return the distinct packed states, W bytes each, aligned with `counts`."""
+        """Return the distinct packed states, W bytes each, aligned with `counts`.
+
+        Raises
+        ------
+        ValueError
+            As for `states`.
+        """
         return [state.tobytes() for state in self._distinct_packed()]
 
     def counts(self, index: ArrayLike | None = None) -> NDArray[np.int64]:
@@ -127,14 +149,17 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         ----------
         alpha : float or None, default 1
             Renyi order (1: Shannon); None gives `max_entropy`.
-        estimator : {"plugin"}
-            How probabilities are estimated; see `tensorstate.entropy`, also for the formulas.
+        estimator : str, default "plugin"
+            How it is estimated: "plugin", "miller_madow", "grassberger", "chao_shen",
+            "chao_wang_jost", "nsb", "jackknife" or, for whole orders from 2, "unbiased"; see
+            `tensorstate.entropy`, also for the formulas. "nsb" takes all ``2**neurons`` states
+            for possible.
         """
         check_entropy_options(alpha, estimator)
         if alpha is None:
             return self.max_entropy()
         self._check_any_states()
-        return float(entropy_of_spectrum(*self.spectrum(), alpha=alpha, estimator=estimator))
+        return entropy_of_spectrum(*self.spectrum(), alpha, estimator, states=2**self.neurons)
 
     def efficiency(
         self, alpha1: float = 1, alpha2: float | None = None, estimator: str = "plugin"
@@ -147,13 +172,16 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
             Renyi order of the numerator.
         alpha2 : float or None, optional
             Renyi order of the denominator; None stands for `max_entropy`.
-        estimator : {"plugin"}
-            How probabilities are estimated.
+        estimator : str, default "plugin"
+            How both are estimated, as for `entropy`. Some estimates are larger than the number of
+            neurons, which makes an efficiency above 1: the sample is then too small for them.
 
         References
         ----------
         N. Schaub and N. Hotaling, Appl. Sci. 2023, 13(18), 10286.
         """
+        for alpha in (alpha1, alpha2):
+            check_entropy_options(alpha, estimator)
         return efficiency(self.entropy(alpha1, estimator), self.entropy(alpha2, estimator))
 
     @overload
@@ -220,7 +248,8 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         ------
         ValueError
             If no states were recorded, the labels are not one for each instance, or the limit is
-            too small: for one label, or for the results of all of them.
+            too small: for one label, or for the results of all of them. If instances or labels are
+            given, and the layer was captured with ``histogram="live"``.
         IndexError
             If an instance is not there, or a mask has another length.
         TypeError
@@ -250,7 +279,7 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         if instances is not None:
             places = self._numbers().places(instances)
             return count_instances(parts, places, self.positions, **limits)
-        return self._count_all(parts, **limits)
+        return self._everything.histogram(parts, self._cache(), **limits)
 
     def spectrum(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how many states were seen exactly c times, for each c that occurs.
@@ -266,20 +295,12 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
             How many states have that count.
         """
         self._check_any_states()
-        parts = self._parts()
-        coverage = coverage_of(parts)
-        if self._spectrum is None or self._spectrum[0] != coverage:
-            cache = self._cache()
-            counted = self._counted is not None and self._counted[0] == coverage
-            found = cache.load_spectrum(coverage) if cache and not counted else None
-            if found is None:
-                found = self._count_all(parts).spectrum()
-            self._spectrum = (coverage, found)
-        return self._spectrum[1]
+        return self._everything.spectrum(self._parts(), self._cache())
 
     def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
         """Return what holds the rows of instances, or all rows; at least one."""
         self._check_any_states()
+        self._check_stored("looking at single neurons")
         parts = self._parts()
         if instances is None:
             return [part for part in parts if len(part)]
@@ -290,40 +311,14 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
 
     def _numbers(self) -> InstanceNumbers:
         self._check_any_states()
+        self._check_stored("telling instances apart")
         return InstanceNumbers.of(self._parts(), self.positions)
 
-    def _count_all(self, parts: Sequence[PartReader], **limits: Any) -> StateHistogram:
-        """Count everything, with what was counted before."""
-        coverage = coverage_of(parts)
-        before, cache = self._counted, self._cache()
-        if before and not is_covered_by(before[0], coverage) and before[0] != coverage:
-            before = None
-        if before is None and cache is not None:
-            before = cache.load(coverage, limits.get("memory_limit"))
-        if before is None or before[0] != coverage:
-            try:
-                histogram = count_parts(parts, *(before or ()), **limits)
-            except DamagedHistogramError:
-                # Another process has replaced what was cached, in the middle of it.
-                histogram = count_parts(parts, **limits)
-            if cache is not None:
-                # In the order in which it is cached, so that it is always the same.
-                histogram = histogram.sorted()
-                cache.save(parts, histogram)
-                if histogram.origin:
-                    # It was read from what has just been replaced.
-                    again = cache.load(coverage, limits.get("memory_limit"))
-                    histogram = again[1] if again and again[0] == coverage else histogram
-            before = (coverage, histogram)
-        # What is read from the cache may be gone by the next time.
-        self._counted = None if before[1].origin else before
-        return before[1]
-
     def _distinct_packed(self) -> NDArray[np.uint8]:
-        histogram = self.histogram()
-        if histogram.width <= 16:
-            return histogram.packed_states()
-        return self.raw_states[histogram.first_rows]
+        if self._known_info().width <= WIDEST_EXACT:
+            return self.histogram().packed_states()
+        self._check_stored(f"listing states of {self.neurons} neurons, counted by their digests,")
+        return self.raw_states[self.histogram().first_rows]
 
     def _known_info(self) -> LayerInfo:
         info = self._layer_info()
@@ -334,6 +329,14 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
     def _check_any_states(self) -> None:
         if self.state_count == 0:
             raise ValueError(self._nothing_yet())
+
+    def _check_stored(self, what: str) -> None:
+        """Raise ValueError for what needs raw states, if there are none."""
+        if self._known_info().histogram == "live":
+            raise ValueError(
+                f"layer {self.name!r} was captured with histogram='live', which keeps no raw "
+                f"states: {what} needs a capture with histogram='stored'"
+            )
 
     def _nothing_yet(self) -> str:
         return (

@@ -121,7 +121,7 @@ class NeuronStatistics:
 
         Parameters
         ----------
-        estimator : {"plugin"}
+        estimator : str, default "plugin"
             How the entropy of the states is estimated; those of single neurons are plug-in
             estimates, which are good where there are many more than two states.
 

@@ -12,6 +12,7 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from tensorstate.storage import format as store_format
+from tensorstate.storage.counted import ATTRIBUTE as COUNTED
 from tensorstate.storage.format import committed_instances
 from tensorstate.storage.locks import WriterLock, lock_writer
 from tensorstate.storage.stores import (
@@ -279,7 +280,9 @@ def _drop_part(found: RunSurvey, part: str) -> None:
         array = layer.group.get(f"part-{part}/states")
         if isinstance(array, zarr.Array):
             # If that is cut short, nobody takes what is left for rows.
-            array.update_attributes({"rows": 0, "instances": 0, "uuid": str(uuid.uuid4())})
+            array.update_attributes(
+                {"rows": 0, "instances": 0, "uuid": str(uuid.uuid4()), COUNTED: None}
+            )
         sync(path.delete_dir())
 
 

@@ -9,27 +9,25 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
+from tensorstate.storage.arrays import DamagedChunkError, endless, is_stored, with_rows
 from tensorstate.storage.chunks import LocalChunks
+from tensorstate.storage.counted import ATTRIBUTE, CountedRows
+from tensorstate.storage.offsets import EqualLengths, Extents, OffsetsWriter, StoredOffsets
+from tensorstate.storage.stores import list_names
 
-__all__ = ["DamagedChunkError", "PartReader", "PartWriter"]
-
-# More rows than any part will have.
-_ENDLESS = 1 << 48
-
-
-class DamagedChunkError(OSError):
-    """A chunk under the committed rows is missing or does not pass its checksum."""
+__all__ = ["PartReader", "PartWriter"]
 
 
 class PartWriter:
     """Appends packed states to an array, in whole chunks, committing whole instances.
 
     The commit order is chunk, then shape, then ``rows``: a reader that trusts ``rows`` sees only
-    what was written, whenever the writer is killed.
+    what was written, whenever the writer is killed. Where instances differ in length, their
+    offsets are stored before the shape, and ``offsets``, the number of them, beside ``rows``.
 
     Parameters
     ----------
@@ -37,31 +35,40 @@ class PartWriter:
         The part's states.
     where : str
         Names run, layer and part in an error.
-    positions : int
-        Rows of one instance.
-    rows : int, default 0
-        Rows to go on after; what the array holds past them is dropped.
+    positions : int or None
+        Rows of one instance; None if instances differ in them, and the part has offsets.
+    instances : int, default 0
+        Instances to go on after; what the array holds past them is dropped.
+
+    Attributes
+    ----------
+    committed, instances : int
+        Rows that are committed, and the instances that they belong to.
     """
 
-    def __init__(self, array: zarr.Array[Any], where: str, positions: int, rows: int = 0) -> None:
+    def __init__(
+        self, array: zarr.Array[Any], where: str, positions: int | None, instances: int = 0
+    ) -> None:
         self.array = array
         self._where = where
         self._positions = positions
         self._chunk_rows = array.chunks[0]
-        # A chunk is stored before the shape covers it.
-        self._endless = _with_rows(array, _ENDLESS)
+        self._endless = endless(array)
         self._local = LocalChunks.of(array)
         self._buffer = np.empty(array.chunks, np.uint8)
-        self._start = self._fill = self._written = self.committed = 0
-        self._truncate(rows)
+        self._offsets = OffsetsWriter(array) if positions is None else None
+        self._start = self._fill = self._written = self.committed = self.instances = 0
+        self._truncate(instances)
 
     @property
     def chunk_bytes(self) -> int:
         """Bytes of a chunk before it is compressed."""
         return self._buffer.nbytes
 
-    def append(self, rows: NDArray[np.uint8]) -> None:
-        """Take rows (n, W); write the chunks that are full."""
+    def append(self, rows: NDArray[np.uint8], lengths: ArrayLike | None = None) -> None:
+        """Take rows (n, W), of instances of these lengths if they differ; write full chunks."""
+        if self._offsets is not None and lengths is not None:
+            self._offsets.append(lengths)
         taken = 0
         while taken < len(rows):
             n = min(len(rows) - taken, self._chunk_rows - self._fill)
@@ -72,12 +79,17 @@ class PartWriter:
                 self._write_chunk()
                 self._start += self._chunk_rows
                 self._fill = 0
+        if self._offsets and self._offsets.waiting > self._chunk_rows + self._offsets.chunk_length:
+            # Instances without rows fill no chunk of states that would take them along.
+            self.flush()
 
     def flush(self) -> None:
         """Write and commit the partial chunk, padded with zeros; the next flush rewrites it."""
         if self._start + self._fill > self._written:
             self._buffer[self._fill :] = 0
             self._write_chunk()
+        else:
+            self._commit()
 
     def reset(self) -> None:
         """Drop every row, as if nothing had been appended."""
@@ -88,35 +100,78 @@ class PartWriter:
         if self.array.attrs.get("instances", instances) != instances:
             self.array = self.array.update_attributes({"instances": instances})
 
+    def commit_counted(self, counted: CountedRows) -> None:
+        """Store what counts the first rows: from then on, nobody reads them."""
+        self.array = self.array.update_attributes({ATTRIBUTE: counted.attribute()})
+
+    def drop_counted(self, counted: CountedRows) -> None:
+        """Remove the chunks that hold nothing but counted rows."""
+        chunks = self.array.store_path / "c"
+        for name in list_names(chunks):
+            end = min((int(name) + 1) * self._chunk_rows, self._written)
+            if end <= counted.rows:
+                sync((chunks / name).delete_dir())
+
     def _write_chunk(self) -> None:
         if self._local is None:
             self._endless[self._start : self._start + self._chunk_rows] = self._buffer
         else:
             self._local.write(self._start // self._chunk_rows, self._buffer)
         self._written = self._start + self._fill
-        whole = self._written - self._written % self._positions
-        if whole > self.committed:
-            # Shape and rows are one piece of metadata, and so are written at once.
-            self.array = _with_rows(self.array, whole).update_attributes({"rows": whole})
-            self.committed = whole
+        self._commit()
 
-    def _truncate(self, rows: int) -> None:
+    def _commit(self) -> None:
+        """Commit the instances of which every row is written."""
+        if self._offsets is None:
+            assert self._positions is not None
+            whole = EqualLengths(self._positions, self._written)
+            instances = len(whole)
+            rows = whole.rows_of_first(instances)
+            attributes: dict[str, Any] = {"rows": rows}
+        else:
+            instances, rows = self._offsets.store(self._written)
+            attributes = {"rows": rows, "offsets": instances}
+        if instances > self.instances:
+            # Shape and attributes are one piece of metadata, and so are written at once.
+            self.array = with_rows(self.array, rows).update_attributes(attributes)
+            self.committed, self.instances = rows, instances
+
+    def _truncate(self, instances: int) -> None:
         stored = PartReader(self.array, self._where)
-        if rows > len(stored):
+        extents = stored.extents(self._positions)
+        if instances > len(extents):
             raise ValueError(
-                f"{self._where} has {len(stored)} committed rows, but the run says {rows}: "
-                "its metadata is damaged"
+                f"{self._where} has {len(extents)} committed instances, but the run says "
+                f"{instances}: its metadata is damaged"
+            )
+        rows = extents.rows_of_first(instances)
+        counted = stored.counted.rows if rows else 0
+        if rows < counted:
+            raise ValueError(
+                f"{self._where} has counted and dropped {counted} rows, but the run goes on after "
+                f"{rows}, since another layer was reset: write it anew, with mode='w'"
             )
         self._start = rows - rows % self._chunk_rows
         self._fill = rows - self._start
-        self._buffer[: self._fill] = stored[self._start : rows]
+        # Rows that are counted are not read again, and may be gone.
+        self._buffer[: self._fill] = stored[self._start : rows] if counted < rows else 0
         # In the reverse order of a commit, and only what changes. Other rows may take the place of
         # those that are dropped: under a new uuid, no cached count of these is taken for theirs.
+        changes: dict[str, Any] = {}
         if rows < len(stored):
-            self.array = self.array.update_attributes({"rows": rows, "uuid": str(uuid.uuid4())})
+            changes = {"rows": rows, "uuid": str(uuid.uuid4())}
+        if counted < stored.counted.rows:
+            changes[ATTRIBUTE] = None
+        if self._offsets is not None and instances < len(extents):
+            changes["offsets"] = instances
+        if changes:
+            self.array = self.array.update_attributes(changes)
         if rows < self.array.shape[0]:
             self.array.resize((rows, self.array.shape[1]))
+        if self._offsets is not None:
+            self._offsets.go_on_after(extents, instances)
         self.committed = self._written = rows
+        self.instances = instances
 
 
 class PartReader:
@@ -140,11 +195,14 @@ class PartReader:
     instances : int or None
         How many instances all layers of this part had committed; None for a part whose writer
         wrote the run alone, and has that number in the run's attributes.
+    counted : CountedRows
+        The first rows, if they were counted while they were captured; they cannot be read.
 
     Raises
     ------
     DamagedChunkError
-        When rows are read whose chunk is missing or damaged: zeros are never made up.
+        When rows are read whose chunk is missing or damaged, or was dropped: zeros are never made
+        up.
     """
 
     def __init__(self, array: zarr.Array[Any], where: str) -> None:
@@ -166,6 +224,13 @@ class PartReader:
         self.uuid = str(array.attrs.get("uuid") or "")
         self.first_instance = self._number("first_instance", 0)
         self.instances = self._number("instances", None)
+        self.counted = CountedRows.of(array, where)
+        if self.counted.rows > rows:
+            raise ValueError(
+                f"{where} says that {self.counted.rows} rows are counted, but {rows} are "
+                "committed: its metadata is damaged"
+            )
+        self._offsets = self._number("offsets", None)
 
     dtype = np.dtype(np.uint8)
     ndim = 2
@@ -180,19 +245,56 @@ class PartReader:
         """Whether the rows live in this process only."""
         return isinstance(self._array.store, MemoryStore)
 
-    def first(self, rows: int) -> PartReader:
-        """Return a reader of the first rows only, or of all if there are no more."""
+    def extents(self, positions: int | None) -> Extents:
+        """Return which rows each instance has.
+
+        Parameters
+        ----------
+        positions : int or None
+            Rows of an instance; None if instances differ in them.
+
+        Raises
+        ------
+        ValueError
+            If they differ, and the part does not say how many instances it has.
+        """
+        if positions is not None:
+            return EqualLengths(positions, len(self))
+        if self._offsets is None:
+            raise ValueError(
+                f"{self._where} does not say how many instances its rows belong to: "
+                "its metadata is damaged"
+            )
+        return StoredOffsets(self._array, self._offsets, self._where)
+
+    def first(self, instances: int, positions: int | None) -> PartReader:
+        """Return a reader of the first instances only, or of all if there are no more.
+
+        What was counted cannot be taken apart again, and stays.
+        """
+        extents = self.extents(positions)
+        if instances >= len(extents):
+            return self
+        return self._of(max(extents.rows_of_first(instances), self.counted.rows), instances)
+
+    def _of(self, rows: int, instances: int | None) -> PartReader:
         reader = copy.copy(self)
-        reader.shape = (min(rows, len(self)), self.shape[1])
+        reader.shape = (rows, self.shape[1])
+        reader._offsets = instances
         return reader
 
     def is_current(self) -> bool:
         """Whether the store still holds these rows: not reset, shortened or overwritten."""
+        return self.reopened() is not None
+
+    def reopened(self) -> PartReader | None:
+        """Return a reader of the same rows, as the store holds them now; None if they are gone."""
         try:
             stored = PartReader(zarr.open_array(self._array.store_path, mode="r"), self._where)
         except (FileNotFoundError, ValueError):
-            return False
-        return stored.uuid == self.uuid and len(stored) >= len(self)
+            return None
+        same = stored.uuid == self.uuid and len(stored) >= len(self)
+        return stored._of(len(self), self._offsets) if same else None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -298,7 +400,7 @@ class PartReader:
     def _check_exists(self, chunk: int) -> None:
         # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
         key = self._array.metadata.encode_chunk_key((chunk, 0))
-        if not sync((self._array.store_path / key).exists()):
+        if not is_stored(self._array, key):
             raise self._missing(chunk, key)
 
     def _missing(self, chunk: int, key: str) -> DamagedChunkError:
@@ -312,15 +414,3 @@ class PartReader:
             f"{self._where}, chunk {chunk} (rows {start} to {stop - 1}) is damaged: "
             f"{error}; what was stored there is lost"
         )
-
-
-def _with_rows(array: zarr.Array[Any], rows: int) -> zarr.Array[Any]:
-    """Return the array as if it had so many rows; its stored metadata stay as they are."""
-    inner = array.async_array
-    return zarr.Array(
-        zarr.AsyncArray(
-            metadata=inner.metadata.update_shape((rows, array.shape[1])),
-            store_path=inner.store_path,
-            config=inner.config,
-        )
-    )

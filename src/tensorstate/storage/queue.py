@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import OpenedRun, WriterPart
 from tensorstate.storage.part import PartWriter
 
@@ -24,12 +26,31 @@ class WrittenLayer:
     info: LayerInfo
     part: PartWriter
     where: str
+    counter: LiveCounter | None = None  # None where states are stored
     unwritten: int = 0  # bytes that wait in the queue
 
     @property
     def instances(self) -> int:
         """Instances of which every row is committed."""
-        return self.part.committed // self.info.positions
+        return self.part.instances
+
+    def reset(self) -> None:
+        """Drop every row."""
+        self.part.reset()
+        if self.counter is not None:
+            self.counter.clean()
+
+
+class _Piece(NamedTuple):
+    """Rows of whole instances of a layer, with their lengths if instances differ in them."""
+
+    name: str
+    rows: NDArray[np.uint8]
+    lengths: NDArray[np.int64] | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows.nbytes + (0 if self.lengths is None else self.lengths.nbytes)
 
 
 @dataclass
@@ -75,7 +96,7 @@ class WriteQueue:
         self._instances = opened.committed
         self._stored_layers = opened.stored_layers
         self._room = opened.room
-        self._items: deque[tuple[str, NDArray[np.uint8]] | _Action] = deque()
+        self._items: deque[_Piece | _Action] = deque()
         self._bytes = 0
         self._awake = False
         self._changed = threading.Condition()
@@ -88,17 +109,21 @@ class WriteQueue:
         with self._changed:
             self.layers = {**self.layers, name: layer}
 
-    def put(self, name: str, rows: NDArray[np.uint8]) -> None:
+    def put(
+        self, name: str, rows: NDArray[np.uint8], lengths: NDArray[np.int64] | None = None
+    ) -> None:
         """Queue rows (n, W) of a layer; wait while there is no room."""
+        piece = _Piece(name, rows, lengths)
+        size = piece.nbytes
         with self._changed:
-            if not self._has_room(rows.nbytes):
+            if not self._has_room(size):
                 self._wake()
-                self._changed.wait_for(lambda: self._has_room(rows.nbytes))
+                self._changed.wait_for(lambda: self._has_room(size))
             self.check_open()
-            self._bytes += rows.nbytes
-            self._items.append((name, rows))
+            self._bytes += size
+            self._items.append(piece)
             layer = self.layers[name]
-            layer.unwritten += rows.nbytes
+            layer.unwritten += size
             # Waking the thread for less than a chunk would cost more than it does.
             if layer.unwritten >= layer.part.chunk_bytes or 2 * self._bytes >= self.capacity:
                 self._wake()
@@ -117,7 +142,7 @@ class WriteQueue:
         """Commit every row that was appended; runs on the thread."""
         for layer in self.layers.values():
             layer.part.flush()
-        self._commit_instances()
+        self._commit()
 
     def close_soon(self) -> None:
         """Let the thread commit everything and end, without waiting for it."""
@@ -176,27 +201,43 @@ class WriteQueue:
             except BaseException as error:
                 self._error = error
             with self._changed:
-                if isinstance(item, tuple):
-                    self._bytes -= item[1].nbytes
-                    self.layers[item[0]].unwritten -= item[1].nbytes
+                if isinstance(item, _Piece):
+                    self._bytes -= item.nbytes
+                    self.layers[item.name].unwritten -= item.nbytes
                 self._changed.notify_all()
             if isinstance(item, _Action):
                 item.done.set()
             if item is None:
                 return
 
-    def _do(self, item: tuple[str, NDArray[np.uint8]] | _Action | None) -> None:
+    def _do(self, item: _Piece | _Action | None) -> None:
         """Write one piece of rows, or run an action; None is the end."""
         if item is None:
             self.flush()
+            for counter in self._counters():
+                counter.count(self._instances)
         elif isinstance(item, _Action):
             item.run()
         else:
-            name, rows = item
-            self.layers[name].part.append(rows)
+            self.layers[item.name].part.append(item.rows, item.lengths)
             # The first pass through a network makes its layers known one by one.
             if len(self.layers) >= self.expected_layers:
-                self._commit_instances()
+                self._commit()
+
+    def _commit(self) -> None:
+        """Commit what all layers have of the same instances, and count what waits for it."""
+        before = self._instances
+        self._commit_instances()
+        if self._instances != before:
+            for counter in self._counters():
+                # Not those of instances that a resumed run would drop.
+                counter.count_if_due(self._instances)
+
+    def _counters(self) -> Iterator[LiveCounter]:
+        """Yield what counts while states are captured."""
+        for layer in self.layers.values():
+            if layer.counter is not None:
+                yield layer.counter
 
     def _commit_instances(self) -> None:
         """Raise the committed prefix, of the run or the part, to what every layer has committed."""

@@ -11,6 +11,7 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.abc.store import Store
 
+from tensorstate.metrics import sample_support
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import open_format
 from tensorstate.storage.joint import PatternStatistics
@@ -202,8 +203,14 @@ class StateRun(PatternStatistics):
         -------
         pandas.DataFrame
             A row for each layer, named `layer`, with the columns `neurons`, `positions` (states of
-            one instance), `instances`, `states`, `distinct` (states), `entropy` (bits, Shannon,
-            plug-in) and `efficiency` (0 to 1). A layer without states has NaN in the last two.
+            one instance; missing where they differ in them), `instances`, `states`, `distinct`
+            (states), `entropy` (bits, Shannon, plug-in) and `efficiency` (0 to 1); and, for how far
+            the sample supports these,
+            `singletons` (states seen once), `coverage` (0 to 1), `distinct_at_least` (Chao1),
+            `ceiling` (the most that the efficiency can be with so many states) and `flag` (empty,
+            or how the sample limits the entropy). `tensorstate.metrics.sample_support` has their
+            formulas and the rule of the flag. A layer without states has NaN for what is not
+            counted, and no flag.
         """
         return summary_of(self.values())
 
@@ -250,17 +257,34 @@ def summary_of(layers: Any) -> pd.DataFrame:
 
 _SUMMARY_TYPES = {
     "neurons": "int64",
-    "positions": "int64",
+    "positions": "Int64",  # which may be missing
     "instances": "int64",
     "states": "int64",
     "distinct": "int64",
     "entropy": "float64",
     "efficiency": "float64",
+    "singletons": "int64",
+    "coverage": "float64",
+    "distinct_at_least": "float64",
+    "ceiling": "float64",
+    "flag": "str",
 }
 
 
 def _summary_row(layer: LayerStates) -> tuple[Any, ...]:
     size = (layer.name, layer.neurons, layer.positions, layer.instance_count, layer.state_count)
     if layer.state_count == 0:
-        return (*size, 0, float("nan"), float("nan"))
-    return (*size, int(layer.spectrum()[1].sum()), layer.entropy(), layer.efficiency())
+        nan = float("nan")
+        return (*size, 0, nan, nan, 0, nan, nan, nan, "")
+    support = sample_support(*layer.spectrum(), layer.neurons)
+    return (
+        *size,
+        support.distinct,
+        layer.entropy(),
+        layer.efficiency(),
+        support.singletons,
+        support.coverage,
+        support.distinct_at_least,
+        support.ceiling,
+        support.flag,
+    )

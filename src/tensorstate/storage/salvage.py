@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tensorstate.storage.format import LayerInfo
+import numpy as np
+
+from tensorstate.storage.format import OFFSETS_OF_CHUNK, LayerInfo
+from tensorstate.storage.offsets import divide
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import StoreLike, describe_store, store_holds_something
 from tensorstate.storage.survey import RunSurvey
@@ -38,7 +41,7 @@ def write_whole(
     FileExistsError
         If something is there.
     ValueError
-        If no instance is whole.
+        If no instance is whole, or a layer keeps no raw states of its instances.
     OSError
         If nothing can be written there.
     """
@@ -46,6 +49,12 @@ def write_whole(
         raise FileExistsError(
             f"{describe_store(store)} holds something already: salvage to a new store"
         )
+    for name, layer in found.layers.items():
+        if layer.info.histogram == "live":
+            raise ValueError(
+                f"run {found.where}, layer {name} was captured with histogram='live', which keeps "
+                "no raw states: its instances cannot be told apart, and so not be salvaged"
+            )
     if not whole:
         raise ValueError(f"run {found.where} has no instance that is whole in every layer")
     alone = len(whole) == 1 and whole[0][1].start == 0
@@ -68,8 +77,12 @@ def write_whole(
 def _copy(
     reader: PartReader, info: LayerInfo, instances: range, writer: RunWriter, name: str
 ) -> None:
-    at_once = max(writer.piece_bytes // (info.positions * info.width), 1)
-    for start in range(instances.start, instances.stop, at_once):
-        stop = min(start + at_once, instances.stop)
-        first, last = (number - reader.first_instance for number in (start, stop))
-        writer.put(name, reader[first * info.positions : last * info.positions])
+    extents = reader.extents(info.positions)
+    most = max(writer.piece_bytes // info.width, 1)
+    numbers = range(instances.start - reader.first_instance, instances.stop - reader.first_instance)
+    for begin in range(0, len(numbers), OFFSETS_OF_CHUNK):
+        starts, stops = extents.bounds(np.array(numbers[begin : begin + OFFSETS_OF_CHUNK]))
+        lengths = stops - starts
+        for some in divide(lengths, most):
+            rows = reader[int(starts[some][0]) : int(stops[some][-1])]
+            writer.put(name, rows, lengths[some] if info.positions is None else None)

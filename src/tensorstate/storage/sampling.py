@@ -112,8 +112,9 @@ class SampleStatistics:
         groups = self._groups(min(numbers.count, MOST_GROUPS), rng, memory_limit, spill)
         draws = rng.multinomial(len(groups), [1 / len(groups)] * len(groups), size=resamples)
         entropies = [
-            entropy_of_spectrum(*found, alpha=alpha, estimator=estimator)
+            entropy_of_spectrum(*found, alpha, estimator, states=2**self.neurons)
             for found in weighted_spectra(groups, draws)
+            if len(found[0])  # instances without positions may be all that was drawn
         ]
         # Of n groups, the spread is by a factor of (n - 1) / n too small.
         error = np.std(entropies, ddof=1) * math.sqrt(len(groups) / (len(groups) - 1))
@@ -159,7 +160,8 @@ class SampleStatistics:
         pandas.DataFrame
             A row for each number of `instances`, with the columns `states`, `distinct` (states),
             `entropy` (bits, Shannon), `efficiency` (0 to 1) and `coverage` (which share of what
-            could be seen has been, by Good and Turing: 1 less the share of states seen once).
+            could be seen has been, by Good and Turing: 1 less the share of states seen once). The
+            last three are NaN where the instances drawn have no states.
 
         Raises
         ------
@@ -180,7 +182,10 @@ class SampleStatistics:
         rows = []
         for times, states in weighted_spectra(groups, np.tri(points, dtype=np.int64)):
             total = int(times @ states)
-            bits = entropy_of_spectrum(times, states, estimator=estimator)
+            if not total:  # instances may have no positions at all
+                rows.append((0, 0, math.nan, math.nan, math.nan))
+                continue
+            bits = entropy_of_spectrum(times, states, 1, estimator, 2**self.neurons)
             once = int(states[times == 1].sum())
             share = efficiency(bits, self.neurons)
             rows.append((total, int(states.sum()), bits, share, 1 - once / total))

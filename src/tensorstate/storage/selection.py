@@ -11,9 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate.counting import StateHistogram, count_states
+from tensorstate.storage.offsets import divide
 from tensorstate.storage.part import PartReader
 
-__all__ = ["BLOCK_ROWS", "SelectedRows", "count_instances", "count_selected", "select"]
+__all__ = [
+    "BLOCK_ROWS",
+    "SelectedRows",
+    "count_instances",
+    "count_nothing",
+    "count_selected",
+    "select",
+]
 
 BLOCK_ROWS = 1 << 21
 """Rows that are gathered at once: much, to pay for a task, and little beside a usual limit."""
@@ -29,20 +37,17 @@ class SelectedRows:
         Where the rows are.
     first : int
         Row number in the layer of the first row of the part.
-    start, stop : int
-        Row numbers in the layer between which rows are taken: those of the chunk.
     instances : (n,) int64
         Ascending instance numbers; the rows of one that occurs twice are there twice.
-    positions : int
-        Rows of an instance.
+    starts, stops : (n,) int64
+        Row numbers in the layer from which and up to which each of them has rows in the chunk.
     """
 
     part: PartReader
     first: int
-    start: int
-    stop: int
     instances: NDArray[np.int64]
-    positions: int
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
 
     dtype = np.dtype(np.uint8)
     ndim = 2
@@ -62,13 +67,13 @@ class SelectedRows:
 
     def lengths(self) -> NDArray[np.int64]:
         """Return how many rows of each instance are in the chunk, (n,) int64."""
-        starts = np.maximum(self.instances * self.positions, self.start)
-        return np.minimum((self.instances + 1) * self.positions, self.stop) - starts
+        return self.stops - self.starts
 
     def layer_rows(self) -> NDArray[np.int64]:
         """Return the row numbers in the layer, (n,) int64."""
-        rows = self.instances[:, None] * self.positions + np.arange(self.positions)
-        return rows[(rows >= self.start) & (rows < self.stop)]
+        lengths = self.lengths()
+        before = np.cumsum(lengths) - lengths
+        return np.repeat(self.starts - before, lengths) + np.arange(lengths.sum())
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
         numbers = self.layer_rows()[rows]
@@ -93,7 +98,7 @@ def _is_range(numbers: NDArray[np.int64]) -> bool:
 
 
 def select(
-    parts: Sequence[PartReader], instances: NDArray[np.int64], positions: int
+    parts: Sequence[PartReader], instances: NDArray[np.int64], positions: int | None
 ) -> list[SelectedRows]:
     """Find what instances have in each chunk; chunks without any of their rows are left out.
 
@@ -103,46 +108,57 @@ def select(
         The parts of the layer.
     instances : (n,) int64
         Instance numbers in any order; one that occurs twice is selected twice.
-    positions : int
-        Rows of an instance.
+    positions : int or None
+        Rows of an instance; None if instances differ in them.
 
     Returns
     -------
     list of SelectedRows
-        In the order of the rows in the layer. A chunk comes twice only where instances that
-        occur more than once are more than a block.
+        In the order of the rows in the layer, without instances that have none. A chunk comes
+        twice only where instances that occur more than once are more than a block.
     """
-    return list(_select(parts, np.sort(instances), positions))
-
-
-def _select(
-    parts: Sequence[PartReader], instances: NDArray[np.int64], positions: int
-) -> Iterator[SelectedRows]:
-    first = 0
+    instances = np.sort(instances)
+    selected: list[SelectedRows] = []
+    place = row = 0
     for part in parts:
-        end = first + len(part)
-        start = first
-        while start < end:
-            # Go to the chunk where the next of the instances begins, or goes on.
-            index = int(np.searchsorted(instances, start // positions))
-            if index == len(instances):
-                return
-            start = max(start, int(instances[index]) * positions)
-            if start >= end:
-                break
-            chunk = (start - first) // part.chunks[0]
-            stop = min(first + (chunk + 1) * part.chunks[0], end)
-            last = int(np.searchsorted(instances, -(-stop // positions)))
-            most = max(max(part.chunks[0], BLOCK_ROWS) // min(positions, part.chunks[0]), 1)
-            for begin in range(index, last, most):
-                some = instances[begin : min(begin + most, last)]
-                yield SelectedRows(part, first, start, stop, some, positions)
-            start = stop
-        first = end
+        extents = part.extents(positions)
+        begin, end = np.searchsorted(instances, [place, place + len(extents)])
+        starts, stops = extents.bounds(instances[begin:end] - place)
+        filled = starts < stops
+        whole = instances[begin:end][filled], starts[filled] + row, stops[filled] + row
+        selected += _by_chunk(SelectedRows(part, row, *whole))
+        place += len(extents)
+        row += len(part)
+    return selected
+
+
+def _by_chunk(selected: SelectedRows) -> Iterator[SelectedRows]:
+    """Divide what instances have in a part into what they have in each of its chunks."""
+    part, first = selected.part, selected.first
+    most = max(part.chunks[0], BLOCK_ROWS)
+    edge = first
+    while True:
+        # Go to the chunk where the next of the instances begins, or goes on.
+        begin = int(np.searchsorted(selected.stops, edge, side="right"))
+        if begin == len(selected.stops):
+            return
+        edge = max(edge, int(selected.starts[begin]))
+        chunk = (edge - first) // part.chunks[0]
+        start, edge = edge, first + (chunk + 1) * part.chunks[0]
+        end = int(np.searchsorted(selected.starts, edge))
+        starts = np.maximum(selected.starts[begin:end], start)
+        stops = np.minimum(selected.stops[begin:end], edge)
+        for some in divide(stops - starts, most):
+            yield SelectedRows(
+                part, first, selected.instances[begin:end][some], starts[some], stops[some]
+            )
 
 
 def count_instances(
-    parts: Sequence[PartReader], instances: NDArray[np.int64], positions: int, **limits: Any
+    parts: Sequence[PartReader],
+    instances: NDArray[np.int64],
+    positions: int | None,
+    **limits: Any,
 ) -> StateHistogram:
     """Count the states of some instances, reading only the chunks that hold them.
 
@@ -159,9 +175,12 @@ def count_instances(
         First rows are the smallest row numbers in the layer.
     """
     selected = select(parts, instances, positions)
-    if not selected:
-        return count_states(np.empty((0, parts[0].shape[1]), np.uint8))
-    return count_selected(selected, **limits)
+    return count_selected(selected, **limits) if selected else count_nothing(parts)
+
+
+def count_nothing(parts: Sequence[PartReader]) -> StateHistogram:
+    """Return the count of no state of a layer."""
+    return count_states(np.empty((0, parts[0].shape[1]), np.uint8))
 
 
 def count_selected(selected: list[SelectedRows], **limits: Any) -> StateHistogram:

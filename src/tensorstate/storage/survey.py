@@ -88,8 +88,7 @@ class RunSurvey:
         if not self.shared:
             return [reader for _, reader in parts]
         return [
-            reader.first(len(self.committed[name]) * stored.info.positions)
-            for name, reader in parts
+            reader.first(len(self.committed[name]), stored.info.positions) for name, reader in parts
         ]
 
 
@@ -172,7 +171,10 @@ def _committed(part: str, layers: Iterable[StoredLayerParts], alone: int, where:
     start = first.pop()
     # The rows as well: after a kill while rows are dropped, they are fewer than was committed.
     instances = min(
-        min(alone if reader.instances is None else reader.instances, len(reader) // info.positions)
+        min(
+            alone if reader.instances is None else reader.instances,
+            len(reader.extents(info.positions)),
+        )
         for reader, info in stored
     )
     return range(start, start + instances)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
-from itertools import pairwise
 
 import dask
 import numpy as np
@@ -13,8 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tensorstate.counting.schedulers import Graph, compute, find_scheduler
+from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.format import LayerInfo
-from tensorstate.storage.part import DamagedChunkError, PartReader
+from tensorstate.storage.offsets import StoredOffsets
+from tensorstate.storage.part import PartReader
 from tensorstate.storage.survey import RunSurvey
 
 __all__ = ["Damage", "damage_table", "find_damage", "whole_instances"]
@@ -32,7 +33,7 @@ class Damage:
     layer, part : str
         Where it is.
     chunk : int or None
-        Which chunk of the part; None if it is not in a chunk.
+        Which chunk of the part's states; None if it is not in one.
     first_instance, last_instance : int
         The instances that are lost in this layer by it.
     problem : str
@@ -51,7 +52,8 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
     """Read every committed chunk of a run, in parallel, and tell what is damaged.
 
     A chunk is to be there and to pass its checksum, its unused bits are to be 0, and every layer
-    is to have the instances that the run has committed.
+    is to have the instances that the run has committed. The same is asked of the counts of rows
+    that were counted while they were captured, in place of their chunks.
 
     Parameters
     ----------
@@ -65,18 +67,21 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
     list of Damage
         By layer, part and chunk.
     """
-    damage = list(_missing_instances(found))
+    damage = [*_missing_instances(found), *_damaged_offsets(found)]
     graph: Graph = {}
     name = f"verify-{uuid.uuid4().hex}"
     here = False
     for layer, stored in found.layers.items():
         for part, reader in stored.parts.items():
             here = here or reader.in_memory
+            what = (layer, part, reader, stored.info)
+            if reader.counted.rows:
+                graph[name, len(graph)] = (_damaged_counts, *what)
             rows = reader.chunks[0]
-            step = max(_TASK_BYTES // (rows * reader.shape[1]), 1) * rows
-            for start in range(0, len(reader), step):
-                task = (layer, part, reader, stored.info, start, min(start + step, len(reader)))
-                graph[name, len(graph)] = (_damaged_chunks, *task)
+            chunks = range(reader.counted.rows // rows, -(-len(reader) // rows))
+            step = max(_TASK_BYTES // (rows * reader.shape[1]), 1)
+            for start in range(0, len(chunks), step):
+                graph[name, len(graph)] = (_damaged_chunks, *what, chunks[start : start + step])
     # Rows that only this process has are not to be looked for by another one.
     with dask.config.set({"scheduler": "threads"} if here else {}):
         for chunks in compute(graph, [*graph], find_scheduler(), progress) if graph else []:
@@ -114,27 +119,63 @@ def _missing_instances(found: RunSurvey) -> Iterator[Damage]:
     for layer, stored in found.layers.items():
         for part, reader in stored.parts.items():
             said = found.alone if reader.instances is None else reader.instances
-            has = len(reader) // stored.info.positions
+            has = len(reader.extents(stored.info.positions))
             if has < said:
                 first = reader.first_instance
                 problem = f"it has {has} instances, but {said} were committed"
                 yield Damage(layer, part, None, first + has, first + said - 1, problem)
 
 
+def _damaged_offsets(found: RunSurvey) -> Iterator[Damage]:
+    """Yield the instances of which nobody knows any more which rows they have."""
+    for layer, stored in found.layers.items():
+        for part, reader in stored.parts.items():
+            extents = reader.extents(stored.info.positions)
+            if isinstance(extents, StoredOffsets) and len(extents):
+                for lost, problem in extents.damage():
+                    first, last = (reader.first_instance + lost[end] for end in (0, -1))
+                    yield Damage(layer, part, None, first, last, problem)
+
+
 def _damaged_chunks(
-    layer: str, part: str, reader: PartReader, info: LayerInfo, start: int, stop: int
+    layer: str, part: str, reader: PartReader, info: LayerInfo, chunks: range
 ) -> list[Damage]:
-    """Read rows of a part, chunk by chunk, and return what is damaged."""
+    """Read chunks of a part, and return what is damaged."""
     damage = []
     rows = reader.chunks[0]
-    edges = [*range(start, stop, rows), stop]
-    for begin, end in pairwise(edges):
-        problem = _problem(reader, info, begin, end)
+    for chunk in chunks:
+        begin = max(chunk * rows, reader.counted.rows)
+        end = min((chunk + 1) * rows, len(reader))
+        problem = _problem(reader, info, begin, end) if begin < end else ""
         if problem:
-            instances = (begin // info.positions, (end - 1) // info.positions)
-            first, last = (reader.first_instance + number for number in instances)
-            damage.append(Damage(layer, part, begin // rows, first, last, problem))
+            instances = _instances_in(reader, info, begin, end)
+            damage.append(Damage(layer, part, chunk, *instances, problem))
     return damage
+
+
+def _damaged_counts(layer: str, part: str, reader: PartReader, info: LayerInfo) -> list[Damage]:
+    """Read what counts the first rows of a part, and return what is damaged."""
+    try:
+        reader.counted.histogram(verify=True)
+        reader.counted.spectrum()
+    except DamagedChunkError as error:
+        now = reader.reopened()
+        if now is not None and now.counted != reader.counted:
+            return _damaged_counts(layer, part, now, info)
+        instances = _instances_in(reader, info, 0, reader.counted.rows)
+        return [Damage(layer, part, None, *instances, str(error))]
+    return []
+
+
+def _instances_in(reader: PartReader, info: LayerInfo, begin: int, end: int) -> tuple[int, int]:
+    """Return the numbers of the first and the last instance that rows of a part belong to."""
+    extents = reader.extents(info.positions)
+    try:
+        first, last = extents.holding(begin, end)
+    except (DamagedChunkError, ValueError):
+        # Nothing tells any more which they are.
+        first, last = 0, len(extents) - 1
+    return reader.first_instance + first, reader.first_instance + last
 
 
 def _problem(reader: PartReader, info: LayerInfo, begin: int, end: int) -> str:
@@ -142,7 +183,9 @@ def _problem(reader: PartReader, info: LayerInfo, begin: int, end: int) -> str:
     try:
         states = reader[begin:end]
     except DamagedChunkError as error:
-        return str(error)
+        now = reader.reopened()
+        was_counted = now is not None and now.counted.rows >= end
+        return "" if was_counted else str(error)
     used = info.neurons % 8
     wrong: NDArray[np.bool_] = states[:, -1] >> used > 0 if used else np.zeros(0, np.bool_)
     if wrong.any():

@@ -19,6 +19,7 @@ from zarr.storage import MemoryStore
 from tensorstate.storage import format as store_format
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import Codec, LayerInfo
+from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import MODES, WriterPart, open_to_write, writer_part
 from tensorstate.storage.part import PartReader, PartWriter
 from tensorstate.storage.queue import WriteQueue, WrittenLayer
@@ -196,8 +197,9 @@ class RunWriter:
             array = self._stored_part(name, part_name, info, where)
         else:
             array = self._new_part(name, part_name, info, where)
-        part = PartWriter(array, where, info.positions, self.committed_before * info.positions)
-        self._queue.add(name, WrittenLayer(info, part, where))
+        part = PartWriter(array, where, info.positions, self.committed_before)
+        counter = LiveCounter(part, info.positions, where) if info.histogram == "live" else None
+        self._queue.add(name, WrittenLayer(info, part, where, counter))
 
     def _new_part(self, name: str, part: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
         if self._part is None:
@@ -214,6 +216,7 @@ class RunWriter:
             max(1, chunk_bytes // info.width),
             self._codec,
             self._part.first_instance if self._part else None,
+            offsets=info.positions is None,
         )
 
     def _stored_part(self, name: str, part: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
@@ -231,8 +234,19 @@ class RunWriter:
             array = array.update_attributes({"instances": self.committed_before})
         return array
 
-    def put(self, name: str, rows: NDArray[np.uint8]) -> None:
+    def put(
+        self, name: str, rows: NDArray[np.uint8], lengths: NDArray[np.int64] | None = None
+    ) -> None:
         """Hand rows (n, W) over; wait while the queue is full.
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        rows : (n, W) uint8
+            Packed states, in the order of the instances and their positions.
+        lengths : (instances,) int64, optional
+            How many of the rows each instance has: for a layer whose instances differ in that.
 
         Raises
         ------
@@ -241,7 +255,7 @@ class RunWriter:
         ValueError
             If the run is closed.
         """
-        self._queue.put(name, rows)
+        self._queue.put(name, rows, lengths)
 
     def reader(self, name: str) -> PartReader:
         """Return the committed rows of a layer."""
@@ -251,12 +265,14 @@ class RunWriter:
     def cache(self, name: str) -> HistogramCache | None:
         """Return the cached counts of a layer; None if a count from here is not to be stored.
 
-        That is so for a run that ends with this process, and for one part of several: its count is
-        not that of the layer.
+        That is so for a run that ends with this process, for one part of several, whose count is
+        not that of the layer, and for a layer whose states are counted while they are captured.
         """
-        if isinstance(self._group.store, MemoryStore) or self._part is not None:
+        info = self._queue.layers[name].info
+        alone = self._part is None and not isinstance(self._group.store, MemoryStore)
+        if not alone or info.histogram == "live":
             return None
-        return HistogramCache(self._group.store_path / name, self._queue.layers[name].info.width)
+        return HistogramCache(self._group.store_path / name, info.width)
 
     def flush(self) -> None:
         """Return when everything handed over is written and committed."""
@@ -265,14 +281,13 @@ class RunWriter:
 
     def reset(self, name: str) -> None:
         """Drop every row of a layer."""
-        part = self._queue.layers[name].part
-        queue = self._queue
+        layer = self._queue.layers[name]
 
         def drop() -> None:
-            part.reset()
-            queue.flush()
+            layer.reset()
+            self._queue.flush()
 
-        queue.call(drop)
+        self._queue.call(drop)
 
     def close(self) -> None:
         """Commit everything and stop the thread; closing twice does nothing."""

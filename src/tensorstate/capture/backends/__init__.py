@@ -33,8 +33,11 @@ class Backend(Protocol):
     SUPPORTS_JIT: bool  # whether a model that Keras compiles may hold captures
     KEEPS_FAILURES: bool  # whether what fails in a capture is raised later, by `raise_failure`
 
-    def record(self, recorder: StateRecorder, tensor: Any) -> Any:
-        """Record a tensor on the host whenever the program runs; return it to go on with."""
+    def record(self, recorder: StateRecorder, tensor: Any, mask: Any) -> Any:
+        """Record a tensor on the host whenever the program runs; return it to go on with.
+
+        A mask that is not None says at which positions; see `StateRecorder.record_where`.
+        """
 
     def ordered(self) -> AbstractContextManager[None]:
         """Return a context for one pass, in which captures record in the order of the program."""

@@ -46,23 +46,23 @@ class _OnHost:
     # JAX keeps the callbacks of what it compiled, and a recorder holds a run.
     recorder_ref: weakref.ref[StateRecorder]
 
-    def record(self, values: Any) -> None:
+    def record(self, values: Any, mask: Any = None) -> None:
         recorder = self.recorder_ref()
         # What follows a failure would not be of the same instances in every layer.
         if recorder is None or _failures:
             return
         try:
-            recorder.record(np.asarray(values))
+            recorder.record_where(np.asarray(values), None if mask is None else np.asarray(mask))
         except Exception as error:
             # The frames of its traceback hold memory that is JAX's, and the recorder.
             _failures.append(error.with_traceback(None))
 
-    def record_in_place(self, context: Any, number: Any, values: Any, turn: Any) -> None:
-        self.record(values)
+    def record_in_place(self, context: Any, number: Any, turn: Any, *arrays: Any) -> None:
+        self.record(*arrays)
         np.asarray(number)[...] = 0
 
 
-def record(recorder: StateRecorder, tensor: Any) -> Any:
+def record(recorder: StateRecorder, tensor: Any, mask: Any = None) -> Any:
     """Record a tensor of a running or traced model on the host, and return its equal to go on with.
 
     What follows in the model waits for the callback, so that the memory of an activation is free
@@ -71,28 +71,28 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
     on_host = _OnHost(weakref.ref(recorder))
     if not isinstance(tensor, jax.core.Tracer):
         if not _in_build_pass():
-            _record_now(on_host, tensor)
+            _record_now(on_host, tensor, mask)
         return tensor
     _check_one_device()
-    values = jax.lax.stop_gradient(tensor)
+    arrays = [jax.lax.stop_gradient(tensor)] + ([] if mask is None else [mask])
     if jax.default_backend() != "cpu":
         # The buffers are not the host's; their copies do not wait for what the callback holds up.
-        io_callback(on_host.record, None, values, ordered=True)
+        io_callback(on_host.record, None, *arrays, ordered=True)
         return tensor
     in_place = buffer_callback(on_host.record_in_place, _NUMBER, has_side_effect=True)
     with _turn() as turn:
-        turn.number = in_place(values, turn.number)
+        turn.number = in_place(turn.number, *arrays)
         same, _ = jax.lax.optimization_barrier((tensor, turn.number))
-    mask = get_keras_mask(tensor)
-    if mask is not None:
-        set_keras_mask(same, mask)
+    keras_mask = get_keras_mask(tensor)
+    if keras_mask is not None:
+        set_keras_mask(same, keras_mask)
     return same
 
 
-def _record_now(on_host: _OnHost, values: Any) -> None:
+def _record_now(on_host: _OnHost, values: Any, mask: Any) -> None:
     """Record in a program that is not compiled, after every pass that was started before."""
     jax.effects_barrier()
-    on_host.record(values)
+    on_host.record(values, mask)
     # While Keras holds the variables of a model, this is for `raise_failure` to be told later.
     if get_stateless_scope() is None:
         raise_failure()

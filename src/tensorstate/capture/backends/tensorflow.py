@@ -17,7 +17,7 @@ SUPPORTS_JIT = False
 KEEPS_FAILURES = False
 
 
-def record(recorder: StateRecorder, tensor: Any) -> Any:
+def record(recorder: StateRecorder, tensor: Any, mask: Any = None) -> Any:
     """Record a tensor of a running or traced model on the host, and return its equal to go on with.
 
     The callback gets the tensor's own memory, and packing is the only pass over it. What follows
@@ -27,21 +27,22 @@ def record(recorder: StateRecorder, tensor: Any) -> Any:
     # TensorFlow keeps every callback as long as the process lives, and a recorder holds a run.
     recorder_ref = weakref.ref(recorder)
 
-    def record_on_host(array: Any) -> list[Any]:
+    def record_on_host(array: Any, mask: Any = None) -> list[Any]:
         recorder = recorder_ref()
         if recorder is not None:
-            recorder.record(array)
+            recorder.record_where(array, mask)
         return []
 
+    arrays = [tensor] if mask is None else [tensor, mask]
     # Being stateful, the callback runs once in every pass, in the order of the program.
-    recorded = tf.numpy_function(record_on_host, [tensor], [], stateful=True)
+    recorded = tf.numpy_function(record_on_host, arrays, [], stateful=True)
     if tf.executing_eagerly():
         return tensor
     with tf.control_dependencies([recorded]):
         same = tf.identity(tensor)
-    mask = getattr(tensor, "_keras_mask", None)
-    if mask is not None:
-        same._keras_mask = mask
+    keras_mask = getattr(tensor, "_keras_mask", None)
+    if keras_mask is not None:
+        same._keras_mask = keras_mask
     return same
 
 

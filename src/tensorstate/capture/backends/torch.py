@@ -16,18 +16,19 @@ SUPPORTS_JIT = True
 KEEPS_FAILURES = False
 
 
-def record(recorder: StateRecorder, tensor: Any) -> Any:
+def record(recorder: StateRecorder, tensor: Any, mask: Any = None) -> Any:
     """Record a tensor in passing, and return it."""
     # Where Keras only wants to know shapes, there are no values.
     if not tensor.is_meta:
-        _record_on_host(recorder, tensor)
+        _record_on_host(recorder, tensor, mask)
     return tensor
 
 
 @torch.compiler.disable
-def _record_on_host(recorder: StateRecorder, tensor: Any) -> None:
+def _record_on_host(recorder: StateRecorder, tensor: Any, mask: Any) -> None:
     if recorder.capture_on:
-        recorder.record(_as_numpy(tensor.detach().cpu()))
+        where = None if mask is None else keras.ops.convert_to_numpy(mask)
+        recorder.record_where(_as_numpy(tensor.detach().cpu()), where)
 
 
 def _as_numpy(tensor: Any) -> Any:
