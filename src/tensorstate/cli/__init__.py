@@ -51,12 +51,8 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")
         sys.exit(INTERRUPTED)
-    except ImportError as error:
-        name = (error.name or "").partition(".")[0]
-        say(f"{error}: install {f'tensorstate[{_EXTRAS[name]}]' if name in _EXTRAS else name}")
-        sys.exit(FAILED)
-    except (OSError, ValueError) as error:
-        say(str(error))
+    except (OSError, ValueError, ImportError) as error:
+        say(f"{error}{_what_to_install(error)}")
         sys.exit(DAMAGED if _is_damage(error) else FAILED)
     sys.exit(0)
 
@@ -78,6 +74,15 @@ def _commands() -> None:
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     # What cleans up after Ctrl-C then cleans up after SIGTERM, too.
     raise KeyboardInterrupt
+
+
+def _what_to_install(error: Exception) -> str:
+    """Return the end of a message about a package that is not there; nothing for other errors."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return ""
+    package = error.name.partition(".")[0]
+    extra = _EXTRAS.get(package)
+    return f": install {package}" if extra is None else f": install tensorstate[{extra}]"
 
 
 def _is_damage(error: Exception) -> bool:
