@@ -1,6 +1,7 @@
 """`tensorstate capture` against brute force: models and data of all kinds, parts, and refusals."""
 
 import json
+import sys
 
 import keras
 import numpy as np
@@ -47,6 +48,9 @@ def folder(tmp_path_factory):
     torch.export.save(torch.export.export(plain, example), folder / "fixed.pt2")
     torch.save(plain.state_dict(), folder / "weights.pt")
     (folder / "text.keras").write_text("no model")
+    np.save(folder / "empty.npy", ARRAY[:0])
+    np.save(folder / "number.npy", np.float32(1))
+    np.save(folder / "bytes.npy", np.ones(ARRAY.shape, np.uint8))
     return folder
 
 
@@ -189,6 +193,11 @@ def test_shards_and_parts_are_one_run(here, tmp_path):
         ("json:nothing", "data.npy", (), 1, "module json has no nothing"),
         ("no_such:thing", "data.npy", (), 1, "module no_such cannot be imported"),
         ("os:getcwd", "data.npy", (), 1, "gives a str, which is neither a Keras model nor"),
+        (NET, "empty.npy", (), 1, "there are no instances to capture in"),
+        (NET, "number.npy", (), 1, "a single number, not an array of instances"),
+        (NET, "tests.cli.test_capture:nothing", (), 1, "there are no instances to capture in"),
+        (NET, "tests.cli.test_capture:lists", (), 1, "a batch holds a float where an array"),
+        ("exported.pt2", "bytes.npy", ("--channel-axis", 1), 1, "the model does not take what is"),
         (NET, "data.npy", ("--resume", "--overwrite"), 2, "choose one"),
         (NET, "data.npy", ("--shard", "3/3"), 2, "of 3 shards, the last is 2"),
         (NET, "data.npy", ("--shard", "1"), 2, "'1' is not I/N"),
@@ -219,6 +228,14 @@ def test_a_layer_that_is_not_there(here, folder, tmp_path):
     assert not output.exists()
 
 
+def test_a_framework_that_is_not_installed(here, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    arguments = ("-o", tmp_path / "run", "--attach-to", "Conv2D")
+    ended = here("capture", folder / "model.keras", folder / "last.npy", *arguments)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(": install tensorstate[tensorflow]\n")
+
+
 def test_an_error_on_the_way_keeps_what_was_captured(here, tmp_path):
     failing = "tests.cli.test_capture:fails_later"
     ended = here("capture", NET, failing, "-o", tmp_path / "run", "--attach-to", "0")
@@ -242,6 +259,14 @@ def test_a_scripted_module_of_a_function(here, folder, tmp_path):
     assert ended.returncode == 1
     assert "a scripted module runs outside of Python" in ended.stderr
     assert not (tmp_path / "run").exists()
+
+
+def nothing():
+    yield from ()
+
+
+def lists():
+    yield [[1.0, 2.0], [3.0, 4.0]]
 
 
 def scripted():

@@ -167,12 +167,13 @@ def capture(
     left = _left(span, done, data, output)
     _check_batch_size(network, model, batch_size, left)
     start = span.start + done
-    if shape is None or found.shape is None:
-        first = next(scaled(found.batches(start, span.stop, 1), rescale), None)
-        if first is not None:
-            check_passes(network, first, data)
+    few = scaled(found.batches(start, span.stop, network.batch_size or 1), rescale)
+    first = None if left == 0 else next(few, None)
+    if first is None and done == 0:
+        raise ValueError(f"there are no instances to capture in {data}")
     ended = True
-    if left != 0:
+    if first is not None:
+        check_passes(network, first, data)
         captured = _efficiency_model(network, output, resume, overwrite, span, probes)
         batches = scaled(found.batches(start, span.stop, batch_size), rescale)
         total = None if left is None else done + left
@@ -222,8 +223,6 @@ def _left(span: Span, done: int, data: str, output: str) -> int | None:
     if span.stop is None:
         return None
     wanted = span.stop - span.start
-    if wanted == 0 and span.part is None:
-        raise ValueError(f"{data} holds no instances")
     if done > wanted:
         raise ValueError(
             f"run {output} has {done} committed instances, but there are only {wanted} in {data}: "
@@ -270,8 +269,7 @@ def _efficiency_model(
 
 def _tell(output: str, span: Span, ended: bool, as_json: bool) -> None:
     """Print what is committed, and how to go on if that is not all."""
-    run = open_run(output)
-    instances = run.instances if span.part is None else len(run.parts.get(span.part, ()))
+    run, instances = open_run(output), committed(output, span.part)
     if as_json:
         layers = [
             {"layer": layer.name, "neurons": layer.neurons, "positions": layer.positions}

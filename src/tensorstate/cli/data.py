@@ -57,9 +57,16 @@ class ArrayData:
     ----------
     array : array
         Anything with ``shape`` and slices of rows; if it has ``chunks``, no chunk is read twice.
+
+    Raises
+    ------
+    ValueError
+        If it has no axis.
     """
 
     def __init__(self, array: Any) -> None:
+        if not array.shape:
+            raise ValueError("the data are a single number, not an array of instances")
         self._array = array
         self.length = int(array.shape[0])
         self.shape = tuple(int(length) for length in array.shape[1:])
@@ -155,6 +162,8 @@ def instances_in(batch: Any) -> int:
     """Return how many instances a batch has: an array, or a tuple, list or dict of arrays."""
     while isinstance(batch, (tuple, list, dict)):
         batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+    if not getattr(batch, "shape", None):
+        raise ValueError(f"a batch holds a {type(batch).__name__} where an array is needed")
     return int(batch.shape[0])
 
 

@@ -40,6 +40,10 @@ class Network(ABC):
     def run(self, model: Any, batch: Any) -> None:
         """Pass a batch through the model, or through the efficiency model made of it."""
 
+    def check(self, batch: Any) -> None:
+        """Pass a batch through the model; raise what the framework raises if it does not fit."""
+        self.run(self.model, batch)
+
 
 @dataclass
 class KerasNetwork(Network):
@@ -49,7 +53,12 @@ class KerasNetwork(Network):
         shape = getattr(self.model, "input_shape", None) if self.model.built else None
         # Of several inputs, it is a list or a dictionary of shapes.
         if isinstance(shape, tuple) and all(isinstance(n, int | None) for n in shape):
-            self.input_shape = shape[1:]
+            self.batch_size, *rest = shape
+            self.input_shape = tuple(rest)
+
+    def check(self, batch: Any) -> None:
+        """Call the model eagerly: to compile it for one pass takes longer."""
+        self.model(batch, training=False)
 
     def run(self, model: Any, batch: Any) -> None:
         """Predict a batch, and drop what comes of it."""

@@ -27,7 +27,7 @@ def check_passes(network: Network, batch: Any, data: str) -> None:
         If the model does not take it.
     """
     try:
-        network.run(network.model, part_of_batch(batch, 0, network.batch_size or 1))
+        network.check(part_of_batch(batch, 0, network.batch_size or 1))
     except Exception as error:
         raise ValueError(
             f"the model does not take what is in {data}: {first_line(error)}"
