@@ -1,6 +1,7 @@
 """The command, run as a program of its own or in this process; and a network to give to it."""
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -87,7 +88,5 @@ def here(monkeypatch, capfd, *arguments):
 
 def resume_command(text):
     """Return the arguments of the command that a stopped capture says to go on with."""
-    import shlex
-
     line = re.search(r"^  (tensorstate capture .*)$", text, re.MULTILINE)[1]
     return shlex.split(line)[1:]

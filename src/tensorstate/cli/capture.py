@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import click
@@ -166,16 +167,15 @@ def capture(
     done = committed(output, span.part) if resume else 0
     left = _left(span, done, data, output)
     _check_batch_size(network, model, batch_size, left)
-    start = span.start + done
-    few = scaled(found.batches(start, span.stop, network.batch_size or 1), rescale)
-    first = None if left == 0 else next(few, None)
+    batches = scaled(found.batches(span.start + done, span.stop, batch_size), rescale)
+    first = None if left == 0 else next(batches, None)
     if first is None and done == 0:
         raise ValueError(f"there are no instances to capture in {data}")
     ended = True
     if first is not None:
         check_passes(network, first, data)
         captured = _efficiency_model(network, output, resume, overwrite, span, probes)
-        batches = scaled(found.batches(start, span.stop, batch_size), rescale)
+        batches = chain([first], batches)
         total = None if left is None else done + left
         try:
             with show_progress("capturing", "instances", total, done=done, quiet=quiet) as advance:

@@ -151,7 +151,9 @@ def open_data(name: str, dataset: str | None, input_shape: tuple[int | None, ...
             f"{name} is no data that can be read: give a .npy, .npz or HDF5 file, a Zarr array, a "
             "folder of images, or module:function"
         )
-    if path.is_dir():
+    # Looked for first, as a store may have more chunks than anybody wants to be listed.
+    is_zarr = any((path / name).exists() for name in ("zarr.json", ".zarray", ".zgroup"))
+    if path.is_dir() and not is_zarr:
         files = image_files(path)
         if files:
             return ImageFolder(name, files, input_shape)

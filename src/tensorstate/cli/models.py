@@ -126,6 +126,8 @@ def _exported(name: str) -> Network:
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # PyTorch's of itself
         program = torch.export.load(name)
         unflattened = torch.export.unflatten(program)
+    if any(_is_training(node) for node in program.graph.nodes):
+        raise ValueError("it was exported in training mode: call eval() of the module before")
     for module in unflattened.modules():
         # By the names of their classes, modules are chosen.
         original = module.type_name().rpartition(".")[2] if hasattr(module, "type_name") else None
@@ -143,6 +145,12 @@ def _exported(name: str) -> Network:
         batch_size=batch if isinstance(batch, int) else None,
         needs_channel_axis=True,
     )
+
+
+def _is_training(node: Any) -> bool:
+    """Whether a node of an exported graph does what only training does."""
+    flag = {"aten.dropout.default": 2, "aten.batch_norm.default": 5}.get(str(node.target))
+    return flag is not None and bool(node.args[flag])
 
 
 def _names_in(path: Path) -> list[str]:
