@@ -75,8 +75,9 @@ def count_states(
         histogram. By default ``tensorstate.spill`` or ``temporary-directory`` of Dask's
         configuration, or else the system's directory for temporary files.
     progress : bool, optional
-        Whether to draw a bar on stderr. By default one is drawn if stderr is a terminal and
-        counting takes more than two seconds.
+        Whether to draw a bar on stderr. By default what Dask's configuration says as
+        ``tensorstate.progress``, or else one is drawn if stderr is a terminal and counting takes
+        more than two seconds.
 
     Returns
     -------

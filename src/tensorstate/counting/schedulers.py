@@ -131,6 +131,8 @@ def compute(graph: Graph, keys: list[Key], where: Scheduler, progress: bool | No
     list
         The results, in the order of `keys`.
     """
+    if progress is None:
+        progress = dask.config.get("tensorstate.progress", None)
     if not (sys.stderr.isatty() if progress is None else progress):
         return list(where.get(graph, keys))
     silent = SILENT_SECONDS if progress is None else 0.0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["damage_table", "layer_table"]
+from tensorstate.counting import CountPlan
+from tensorstate.counting.memory import as_text
+
+__all__ = ["damage_table", "layer_table", "plan_table"]
 
 
 def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
@@ -76,4 +81,40 @@ def damage_table(damage: pd.DataFrame) -> Table:
         instances = f"{row['first_instance']} to {row['last_instance']}"
         cells = (row["layer"], row["part"], chunk, instances, row["problem"])
         table.add_row(*(escape(cell) for cell in cells))
+    return table
+
+
+def plan_table(plans: Mapping[str, CountPlan]) -> Table:
+    """Lay plans of counts out for a terminal.
+
+    Parameters
+    ----------
+    plans : mapping of str to CountPlan
+        By what is counted.
+
+    Returns
+    -------
+    rich.table.Table
+        What each count reads, and takes at most of memory, in each process that runs tasks, and of
+        the disk.
+    """
+    table = Table(title_justify="left")
+    table.add_column("layer")
+    for header in ("states", "bytes", "reads", "tasks", "memory", "of", "spills"):
+        table.add_column(header, justify="right")
+    for name, plan in plans.items():
+        table.add_row(
+            escape(name),
+            f"{plan.rows:,}",
+            str(plan.width),
+            as_text(plan.bytes_read),
+            f"{plan.map_tasks} + {plan.merge_tasks}",
+            as_text(plan.peak_memory),
+            as_text(plan.memory_limit),
+            as_text(plan.spill_bytes) if plan.spills else "-",
+        )
+    where = {plan.spill for plan in plans.values() if plan.spills}
+    if where:
+        table.caption = f"spills at most so much below {escape(', '.join(sorted(where)))}"
+        table.caption_justify = "left"
     return table

@@ -1,18 +1,12 @@
-"""The command, run as a user runs it: as a program of its own."""
+"""`tensorstate info`, and what all commands have in common: exit codes and help."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import tensorstate as ts
-
-
-def command(*arguments):
-    program = [sys.executable, "-m", "tensorstate", *map(str, arguments)]
-    return subprocess.run(program, capture_output=True, text=True, timeout=300)
+from tests.cli.programs import command
 
 
 @pytest.fixture(scope="module")
@@ -101,5 +95,5 @@ def test_usage():
     assert command("inform", "x").returncode == 2
     helped = command("info", "--help")
     assert helped.returncode == 0
-    assert "Examples: tensorstate info run.zarr" in helped.stdout
+    assert "tensorstate info --json run.zarr\n" in helped.stdout
     assert f"tensorstate {ts.__version__}, numpy" in command("--version").stdout

@@ -1,30 +1,19 @@
-"""The tutorial's program, run as a program, and its numbers against those of the stored run."""
+"""The tutorial as a command, and its numbers against those of the stored run."""
 
-import importlib.util
+import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 import tensorstate as ts
+from tensorstate.cli.lenet5 import load_digits
+from tests.cli.programs import command
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "lenet5.py"
 
-
-def run_script(folder, *arguments):
-    command = [
-        sys.executable,
-        SCRIPT,
-        "--epochs=1",
-        f"--model={folder / 'lenet5.keras'}",
-        f"--run={folder / 'run.zarr'}",
-        *arguments,
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+def run_demo(folder, *arguments):
+    result = command("demo", "--epochs", 1, "--folder", folder, *arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -32,7 +21,7 @@ def run_script(folder, *arguments):
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lenet5")
-    return folder, run_script(folder)
+    return folder, run_demo(folder)
 
 
 def test_it_prints_the_counts_of_the_tutorial(first):
@@ -60,7 +49,7 @@ def test_the_stored_run_equals_brute_force_over_plain_outputs(first):
     folder, _ = first
     model = keras.models.load_model(folder / "lenet5.keras")
     outputs = [model.get_layer(name).output for name in ("conv_1", "conv_2", "conv_3")]
-    images = images_for_testing()
+    _, (images, _) = load_digits()
     run = ts.open_run(folder / "run.zarr")
     activations = keras.Model(model.inputs, outputs).predict(images, batch_size=200, verbose=0)
     for layer, activation in zip(run.values(), activations, strict=True):
@@ -73,19 +62,12 @@ def test_the_stored_run_equals_brute_force_over_plain_outputs(first):
         assert layer.efficiency() == pytest.approx(expected, abs=1e-12)
 
 
-def images_for_testing():
-    """Return the images that the program captures."""
-    spec = importlib.util.spec_from_file_location("lenet5", SCRIPT)
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    _, (images, _) = program.load_digits()
-    return images[..., np.newaxis] / 255
-
-
-def test_a_second_run_does_not_train_again_and_says_the_same(first):
+def test_a_second_run_does_not_train_again_and_says_the_same_to_machines(first):
     folder, printed = first
-    again = run_script(folder)
-    assert "Epoch" not in again
-    assert "Using the trained model" in again
-    last = [line for line in printed.splitlines() if "%" in line and "Layer" not in line]
-    assert [line for line in again.splitlines() if "%" in line and "Layer" not in line] == last
+    trained = (folder / "lenet5.keras").stat().st_mtime_ns
+    found = json.loads(run_demo(folder, "--json"))
+    assert (folder / "lenet5.keras").stat().st_mtime_ns == trained
+    for layer in found["layers"]:
+        assert f"Layer {layer['layer']} efficiency: {100 * layer['efficiency']:.1f}%" in printed
+    assert f"Network accuracy: {100 * found['accuracy']:.1f}%\n" in printed
+    assert printed.endswith(f"aIQ: {100 * found['aIQ']:.1f}%\n")
