@@ -11,8 +11,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.core.sync import sync
-from zarr.storage import MemoryStore
 
+from tensorstate.counting.sources import is_in_memory
 from tensorstate.storage.chunks import LocalChunks
 
 __all__ = ["DamagedChunkError", "PartReader", "PartWriter"]
@@ -178,7 +178,7 @@ class PartReader:
     @property
     def in_memory(self) -> bool:
         """Whether the rows live in this process only."""
-        return isinstance(self._array.store, MemoryStore)
+        return is_in_memory(self._array.store)
 
     def first(self, rows: int) -> PartReader:
         """Return a reader of the first rows only, or of all if there are no more."""
