@@ -61,13 +61,18 @@ def test_a_bucket_for_spill_that_is_not_there(rows, server):
 
 
 def test_a_connection_that_is_lost_before_files_are_read(rows, server):
-    found = count_states(rows, memory_limit=LIMIT, spill=f"s3://{BUCKET}/lost")
-    assert found.is_stored
+    held = [count_states(rows, memory_limit=LIMIT, spill=f"s3://{BUCKET}/lost")]
+    assert held[0].is_stored
+
+    def forget():
+        held.clear()
+        gc.collect()
+
     server.stop()
     try:
         with pytest.raises(OSError, match=r"s3://states/lost\S* cannot be used"):
-            found.keys  # noqa: B018  (the look-up is the test)
+            held[0].keys  # noqa: B018  (the look-up is the test)
         with pytest.warns(RuntimeWarning, match="spill files are left"):
-            found = None
+            forget()
     finally:
         server.start()

@@ -257,10 +257,7 @@ def test_the_secret_is_nowhere(server, capfd, caplog, recwarn):
     attempt(record, url, mode="resume")
     server.start()
 
-    written = (
-        b"".join(server.content(key) for key in server.list_keys())
-        + "".join(server.list_keys()).encode()
-    )
+    written = b"".join(key.encode() + server.content(key) for key in server.list_keys())
     printed = "".join(capfd.readouterr()) + said.getvalue() + caplog.text
     printed += "".join(str(warning.message) for warning in recwarn)
     assert "cannot be used" in printed
