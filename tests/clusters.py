@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from distributed import Client, LocalCluster
@@ -40,15 +40,28 @@ def dask_commands(folder: Path) -> Iterator[tuple[Client, list[subprocess.Popen[
 
     They find each other by the scheduler's address. No nanny restarts a worker that dies.
     """
-    file = folder / "scheduler.json"
     with ExitStack() as stack:
-        stack.enter_context(_dask("scheduler", "--port", "0", "--scheduler-file", file))
-        address = _address_in(file)
-        options = ["--no-nanny", "--nthreads", "1", "--local-directory", folder]
-        workers = [stack.enter_context(_dask("worker", address, *options)) for _ in range(2)]
+        address = stack.enter_context(dask_scheduler(folder))
+        workers = [stack.enter_context(dask_worker(folder, address)) for _ in range(2)]
         with Client(address, timeout=SECONDS) as client:
             client.wait_for_workers(2, timeout=SECONDS)
             yield client, workers
+
+
+@contextmanager
+def dask_scheduler(folder: Path) -> Iterator[str]:
+    """Start ``dask scheduler``, which writes `folder`/scheduler.json; give its address."""
+    file = folder / "scheduler.json"
+    with _dask("scheduler", "--port", "0", "--scheduler-file", file):
+        yield _address_in(file)
+
+
+def dask_worker(
+    folder: Path, address: str, *options: str, before: str = ""
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """Start ``dask worker``, which looks for packages in the folder `before` first."""
+    usual = ["--no-nanny", "--nthreads", "1", "--local-directory", str(folder)]
+    return _dask("worker", address, *usual, *options, before=before)
 
 
 def _address_in(file: Path) -> str:
@@ -63,12 +76,12 @@ def _address_in(file: Path) -> str:
 
 
 @contextmanager
-def _dask(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+def _dask(*arguments: object, before: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """Run a command of Dask until the end of the block."""
     command = [sys.executable, "-m", "dask", *map(str, arguments), "--host", "127.0.0.1"]
     process = subprocess.Popen(
         [*command, "--no-dashboard", "--dashboard-address", "127.0.0.1:0"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [before, *sys.path]))},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

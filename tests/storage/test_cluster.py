@@ -51,3 +51,11 @@ def test_labels_of_a_run_that_only_this_process_has():
     recorder.record(np.ones((6, 4, 3)))
     found = recorder.histogram(by=[0, 0, 1, 1, 1, 1])
     assert [found[0].total, found[1].total] == [8, 16]
+
+
+def test_a_run_behind_a_memory_url():
+    rows = np.random.default_rng(0).integers(0, 3, (40_000, 8), dtype=np.uint8)
+    write("memory://test-cluster/run", rows)
+    run = open_run("memory://test-cluster/run")
+    assert as_dict(run["layer"].histogram(), rows) == count_by_hand(rows)
+    assert len(run.verify()) == 0

@@ -21,6 +21,8 @@ import dask
 import psutil
 from dask.utils import format_bytes, parse_bytes
 
+from tensorstate.configuration import option
+
 __all__ = [
     "LOADED_SHARE",
     "MemoryLimit",
@@ -32,8 +34,6 @@ __all__ = [
 ]
 
 MemoryLimit: TypeAlias = "int | float | str | None"
-
-dask.config.update_defaults({"tensorstate": {"memory-limit": None, "spill": None}})
 
 LOADED_SHARE = 4
 """What takes less than this part of the limit is loaded, for as long as somebody has it."""
@@ -78,7 +78,7 @@ def parse_limit(memory_limit: MemoryLimit) -> int | None:
     limit = memory_limit
     name = "memory_limit"
     if limit is None:
-        limit = dask.config.get("tensorstate.memory-limit", None)
+        limit = option("memory-limit")
         name = "tensorstate.memory-limit in Dask's configuration"
     if limit is None:
         return None
@@ -174,7 +174,7 @@ def spill_location(spill: str | os.PathLike[str] | None) -> str:
     """
     for choice in (
         spill,
-        dask.config.get("tensorstate.spill", None),
+        option("spill"),
         dask.config.get("temporary-directory", None),
     ):
         if choice is not None:

@@ -18,7 +18,15 @@ from dask.diagnostics import ProgressBar
 
 from tensorstate.counting.memory import available_memory
 
-__all__ = ["Graph", "Key", "Scheduler", "calling_thread", "compute", "find_scheduler"]
+__all__ = [
+    "Graph",
+    "Key",
+    "Scheduler",
+    "calling_thread",
+    "compute",
+    "find_scheduler",
+    "workers_of",
+]
 
 Key: TypeAlias = Any
 Graph: TypeAlias = dict[Key, Any]
@@ -84,12 +92,16 @@ class Scheduler:
         return available_memory() // (2 * self.processes) if asked is None else asked
 
 
-def _worker_limits(client: Any) -> list[int]:
+def workers_of(client: Any) -> dict[str, dict[str, Any]]:
+    """Return what a cluster's scheduler knows of each worker, by its address."""
     try:
-        workers = client.scheduler_info(n_workers=-1)["workers"]
+        return dict(client.scheduler_info(n_workers=-1)["workers"])
     except TypeError:  # before the argument existed, it told of all workers
-        workers = client.scheduler_info()["workers"]
-    limits = (worker.get("memory_limit") for worker in workers.values())
+        return dict(client.scheduler_info()["workers"])
+
+
+def _worker_limits(client: Any) -> list[int]:
+    limits = (worker.get("memory_limit") for worker in workers_of(client).values())
     return [int(limit) for limit in limits if limit]
 
 

@@ -10,10 +10,13 @@ from typing import Any
 import dask
 import numpy as np
 import zarr
+from fsspec.implementations.memory import MemoryFileSystem
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, MemoryStore
 
 from tensorstate.counting.keys import U8Array
 
-__all__ = ["Block", "Extent", "Span", "cut", "measure", "read"]
+__all__ = ["Block", "Extent", "Span", "cut", "is_in_memory", "measure", "read"]
 
 BLOCK_ROWS = 1 << 25
 BLOCK_BYTES = 1 << 30
@@ -302,8 +305,8 @@ def _spans(
         for chunk, length in zip(chunks, whole_rows.chunks[0], strict=True):
             yield Span(chunk, 0, length, max(length, 1))
         return
-    if isinstance(array, zarr.Array) and not in_process and _in_memory(array):
-        array = array[...]
+    if not in_process and _is_only_here(array):
+        array = array[:]
     step = _rows_per_chunk(array)
     length = max(-(-most // step) if exceeds else most // step, 1) * step
     at_once = max(read_bytes // (step * width), 1) * step
@@ -322,8 +325,18 @@ def _rows_per_chunk(array: Any) -> int:
     return max(int(chunks[0]), 1) if chunks else 1
 
 
-def _in_memory(array: zarr.Array[Any]) -> bool:
-    return isinstance(array.store, zarr.storage.MemoryStore)
+def _is_only_here(array: Any) -> bool:
+    """Whether other processes would look in vain for an array's rows."""
+    if isinstance(array, zarr.Array):
+        return is_in_memory(array.store)
+    return bool(getattr(array, "in_memory", False))
+
+
+def is_in_memory(store: Store) -> bool:
+    """Whether only this process has what is in a store."""
+    if isinstance(store, FsspecStore):
+        return isinstance(getattr(store.fs, "sync_fs", store.fs), MemoryFileSystem)
+    return isinstance(store, MemoryStore)
 
 
 def _join(spans: Iterator[Span], most: int) -> list[Block]:

@@ -16,13 +16,16 @@ on the task alone: a task that runs twice replaces a file by an equal one.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
+import threading
 import uuid
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,13 +37,18 @@ from tensorstate.counting.files import BLOCK, LocalWriter, Request, blocks, read
 from tensorstate.counting.keys import U8Array
 from tensorstate.counting.owners import make_owned, remove_abandoned, remove_owned
 from tensorstate.counting.pieces import I64Array, Piece, Scratch
+from tensorstate.urls import clear_errors, hide_credentials
 
 __all__ = ["SpillDirectory", "SpillFile", "Write", "write_pieces"]
 
 Write: TypeAlias = Callable[[npt.NDArray[Any]], None]
 
 PREFIX = "tensorstate-spill-"
+MARK = "here"
 MOST_PIECES = 2
+
+BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
+"""Protocols of stores that keep objects in buckets and have no folders."""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -57,7 +65,7 @@ class SpillDirectory:
         Which of them.
     """
 
-    path: str
+    path: str = field(repr=False)  # a URL may have credentials, and workers log what they are given
     is_local: bool
 
     @classmethod
@@ -95,9 +103,22 @@ class SpillDirectory:
                     "pass spill, a directory that can be written",
                 ) from error
         directory = cls(f"{below.rstrip('/')}/{PREFIX}{uuid.uuid4().hex}", False)
-        files, root = directory._files()
-        files.makedirs(root, exist_ok=True)
+        directory._make_remote()
         return directory
+
+    def _make_remote(self) -> None:
+        with clear_errors(self._where):
+            files, root = self._files()
+            protocols = {files.protocol} if isinstance(files.protocol, str) else {*files.protocol}
+            # These have no folders, and would make a bucket of a name that was mistyped.
+            if protocols.isdisjoint(BUCKETS):
+                files.makedirs(root, exist_ok=True)
+            # What cannot be written is to be known before rows are read.
+            files.pipe_file(f"{root}/{MARK}", b"")
+
+    @property
+    def _where(self) -> str:
+        return hide_credentials(self.path)
 
     def _files(self) -> tuple[Any, str]:
         files, root = fsspec.core.url_to_fs(self.path)
@@ -130,16 +151,17 @@ class SpillDirectory:
                     yield writer.write
                 path.replace(Path(self.path, name))
             else:
-                files, root = self._files()
-                with files.open(f"{root}/{draft}", "wb") as file:
-                    yield lambda array: file.write(_bytes_of(array)) and None
-                files.mv(f"{root}/{draft}", f"{root}/{name}")
+                with clear_errors(self._where):
+                    files, root = self._files()
+                    with files.open(f"{root}/{draft}", "wb") as file:
+                        yield lambda array: file.write(_bytes_of(array)) and None
+                    files.mv(f"{root}/{draft}", f"{root}/{name}")
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
             raise OSError(
                 error.errno,
-                f"the disk of the spill directory {self.path} is full: free some space, "
+                f"the disk of the spill directory {self._where} is full: free some space, "
                 "pass spill, a directory on a larger disk, or raise memory_limit",
             ) from error
 
@@ -147,8 +169,9 @@ class SpillDirectory:
         """Whether a file is complete."""
         if self.is_local:
             return Path(self.path, name).exists()
-        files, root = self._files()
-        return bool(files.exists(f"{root}/{name}"))
+        with clear_errors(self._where):
+            files, root = self._files()
+            return bool(files.exists(f"{root}/{name}"))
 
     def read(self, name: str, start: int, into: U8Array) -> None:
         """Fill an array with the bytes of a file from byte `start` on; see `read_all`."""
@@ -178,22 +201,23 @@ class SpillDirectory:
             raise self._gone() from error
 
     def _read_remote(self, requests: Sequence[Request]) -> None:
-        files, root = self._files()
-        found = files.cat_ranges(
-            [f"{root}/{request.name}" for request in requests],
-            [request.start for request in requests],
-            [request.start + request.size for request in requests],
-            on_error="raise",
-        )
+        with clear_errors(self._where):
+            files, root = self._files()
+            found = files.cat_ranges(
+                [f"{root}/{request.name}" for request in requests],
+                [request.start for request in requests],
+                [request.start + request.size for request in requests],
+                on_error="raise",
+            )
         for request, content in zip(requests, found, strict=True):
             if len(content) != request.size:
-                raise OSError(f"spill file {self.path}/{request.name} ended early: count again")
+                raise OSError(f"spill file {self._where}/{request.name} ended early: count again")
             request.content[:] = np.frombuffer(content, np.uint8)
 
     def _gone(self) -> FileNotFoundError:
         return FileNotFoundError(
             errno.ENOENT,
-            f"a spill file is not in {self.path}: "
+            f"a spill file is not in {self._where}: "
             "pass spill, a directory or URL that all workers reach",
         )
 
@@ -206,15 +230,31 @@ class SpillDirectory:
         if self.is_local:
             remove_owned(self.path)
             return
-        files, root = self._files()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), clear_errors(self._where):
+            files, root = self._files()
             files.rm(root, recursive=True)
 
 
 def _remove_here(directory: SpillDirectory, process: int) -> None:
     # A forked child has a copy of the object, and no say in the files.
-    if os.getpid() == process:
+    if os.getpid() != process:
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        _remove_or_warn(directory)
+    else:
+        # Garbage is collected anywhere: also in the loop that remote stores wait for.
+        threading.Thread(target=_remove_or_warn, args=(directory,)).start()
+
+
+def _remove_or_warn(directory: SpillDirectory) -> None:
+    try:
         directory.remove()
+    except OSError as error:
+        warnings.warn(
+            f"spill files are left and can be removed: {error}", RuntimeWarning, stacklevel=2
+        )
 
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:

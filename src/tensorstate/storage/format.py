@@ -187,7 +187,7 @@ def create_run(store: StoreLike, model: str = "", *, overwrite: bool = False) ->
         if overwrite and folder is not None:
             clear_run(folder)
             overwrite = False
-        return zarr.create_group(store, overwrite=overwrite, attributes=attributes)
+        return zarr.create_group(as_store(store), overwrite=overwrite, attributes=attributes)
     except OSError as error:
         raise cannot_write(store, error) from error
 
@@ -196,8 +196,8 @@ def join_run(store: StoreLike, model: str = "") -> zarr.Group:
     """Create an empty run, or open the one that is there: of several processes, one creates it.
 
     That holds where a store creates a key only if it is not there, in one step: on a local disk,
-    in memory, and in an ``ObjectStore`` of Zarr. On others two processes may each create the run;
-    the same is stored then but for the uuid and the time, and nothing else of it is touched.
+    in memory, on S3, and in an ``ObjectStore`` of Zarr. On others two processes may each create
+    the run; the same is stored then but for the uuid and the time, and nothing else is touched.
 
     Raises
     ------
@@ -298,7 +298,9 @@ def open_format(store: StoreLike, mode: str = "r") -> zarr.Group:
     """
     where = describe_store(store)
     try:
-        group = zarr.open_group(store, mode=mode)  # type: ignore[arg-type]
+        opened = as_store(store, read_only=mode == "r")
+        # Runs are of Zarr's format 3: stores that take their time are not asked for others.
+        group = zarr.open_group(opened, mode=mode, zarr_format=3)  # type: ignore[arg-type]
     except ContainsArrayError:
         raise ValueError(f"{where} is not a run of tensorstate, but a Zarr array") from None
     except (GroupNotFoundError, FileNotFoundError, NotADirectoryError, FileExistsError):

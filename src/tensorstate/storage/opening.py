@@ -19,6 +19,7 @@ from tensorstate.storage.stores import (
     StoreLike,
     cannot_write,
     describe_store,
+    is_zipped,
     local_folder,
     store_holds_something,
 )
@@ -163,9 +164,16 @@ def open_to_write(store: StoreLike, mode: str, model: str, part: WriterPart | No
         something is there that is no run.
     ValueError
         If the run cannot go on with that, or is damaged.
+    PermissionError
+        If it is a zip file.
     OSError
         If nothing can be written there.
     """
+    if is_zipped(store):
+        raise PermissionError(
+            f"{describe_store(store)} is a zip file, which can be read but not written: choose a "
+            "folder or URL as the storage path, and pack the run when it is complete"
+        )
     folder = local_folder(store)
     if folder is not None and not isinstance(store, Store):
         store = folder  # also of a file URL, so that it is written as any folder is

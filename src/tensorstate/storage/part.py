@@ -11,8 +11,8 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.core.sync import sync
-from zarr.storage import MemoryStore
 
+from tensorstate.counting.sources import is_in_memory
 from tensorstate.storage.arrays import DamagedChunkError, endless, is_stored, with_rows
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import ATTRIBUTE, CountedRows
@@ -243,7 +243,7 @@ class PartReader:
     @property
     def in_memory(self) -> bool:
         """Whether the rows live in this process only."""
-        return isinstance(self._array.store, MemoryStore)
+        return is_in_memory(self._array.store)
 
     def extents(self, positions: int | None) -> Extents:
         """Return which rows each instance has.

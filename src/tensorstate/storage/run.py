@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 import zarr
 from numpy.typing import ArrayLike, NDArray
-from zarr.abc.store import Store
 
 from tensorstate.metrics import sample_support
 from tensorstate.storage.cache import HistogramCache
@@ -18,7 +17,7 @@ from tensorstate.storage.joint import PatternStatistics
 from tensorstate.storage.layer import LayerStates, StoredLayer
 from tensorstate.storage.run_labels import load_labels, store_labels
 from tensorstate.storage.salvage import write_whole
-from tensorstate.storage.stores import StoreLike, describe_store
+from tensorstate.storage.stores import StoreLike, describe_store, is_writable
 from tensorstate.storage.survey import survey
 from tensorstate.storage.verification import damage_table, find_damage, whole_instances
 
@@ -228,7 +227,7 @@ def open_run(store: StoreLike) -> StateRun:
     Parameters
     ----------
     store : path, URL or Zarr store
-        Where the run was written.
+        Where the run was written; also the zip file into which it was packed, which is only read.
 
     Returns
     -------
@@ -243,9 +242,7 @@ def open_run(store: StoreLike) -> StateRun:
         If what is there is not a run, or one of a newer format, if it is damaged, or if parts of
         several writers have the same instances.
     """
-    # What was handed over as read-only is not to be written to.
-    writable = not (isinstance(store, Store) and store.read_only)
-    return StateRun(open_format(store), describe_store(store), writable=writable)
+    return StateRun(open_format(store), describe_store(store), writable=is_writable(store))
 
 
 def summary_of(layers: Any) -> pd.DataFrame:

@@ -11,9 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from zarr.abc.store import Store
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore, StorePath
+from zarr.storage import LocalStore, StorePath, ZipStore
 
 from tensorstate.storage.locks import is_lock_name
+from tensorstate.storage.remote import open_url
+from tensorstate.storage.zipped import ZippedRun, is_zip
+from tensorstate.urls import hide_credentials
 
 __all__ = [
     "StoreLike",
@@ -22,6 +25,8 @@ __all__ = [
     "clear_run",
     "describe_store",
     "is_url",
+    "is_writable",
+    "is_zipped",
     "list_names",
     "local_folder",
     "store_holds_something",
@@ -32,10 +37,10 @@ StoreLike = str | PathLike[str] | Store
 
 
 def describe_store(store: StoreLike) -> str:
-    """Name a store in a message."""
+    """Name a store in a message, without credentials."""
     if isinstance(store, Store):
-        return str(store).removeprefix("file://")
-    return str(store)
+        return hide_credentials(str(store).removeprefix("file://"))
+    return hide_credentials(str(store))
 
 
 def list_names(path: StorePath) -> list[str]:
@@ -51,7 +56,7 @@ def store_holds_something(store: StoreLike) -> bool:
     """Whether anything, a run or not, is stored there already."""
     folder = store.root if isinstance(store, LocalStore) else local_folder(store)
     if folder is None:
-        return not sync(as_store(store).is_empty(""))
+        return not sync(as_store(store, read_only=True).is_empty(""))
     # In one step: another process may be about to make the folder.
     try:
         names = os.listdir(folder)
@@ -94,12 +99,28 @@ def local_folder(store: StoreLike) -> Path | None:
     return Path(store)
 
 
-def as_store(store: StoreLike) -> Store:
-    """Return the Zarr store that a path or URL names, to write to."""
+def is_zipped(store: StoreLike) -> bool:
+    """Whether a store is a zip file, which is read and not written."""
+    if isinstance(store, Store):
+        return isinstance(store, ZipStore)
+    return not is_url(store) and is_zip(store)
+
+
+def is_writable(store: StoreLike) -> bool:
+    """Whether it was left to us to write to a store: it was not handed over as read-only."""
+    return not (is_zipped(store) or (isinstance(store, Store) and store.read_only))
+
+
+def as_store(store: StoreLike, *, read_only: bool = False) -> Store:
+    """Return the Zarr store that a path or URL names; a zip file is always read-only."""
     if isinstance(store, Store):
         return store
+    if is_zipped(store):
+        return ZippedRun(Path(store))
     folder = local_folder(store)
-    return FsspecStore.from_url(str(store)) if folder is None else LocalStore(folder)
+    if folder is None:
+        return open_url(str(store), read_only=read_only)
+    return LocalStore(folder, read_only=read_only)
 
 
 def clear_run(folder: Path) -> None:
@@ -120,6 +141,8 @@ def clear_run(folder: Path) -> None:
 
 def cannot_write(store: StoreLike, error: OSError) -> OSError:
     """Return the same type of error, with the store and what to do in its text."""
+    if error.errno is None:  # a remote store has said both
+        return error
     reason = error.strerror or str(error)
     return OSError(
         error.errno or 0,

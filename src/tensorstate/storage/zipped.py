@@ -1,0 +1,48 @@
+"""Runs that were packed into a zip file, which are read where they are."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from os import PathLike
+from pathlib import Path
+
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import ZipStore
+
+__all__ = ["ZippedRun", "is_zip"]
+
+
+class ZippedRun(ZipStore):
+    """A zip file as a Zarr store that cannot be written.
+
+    Zip files cannot replace what is in them, and a run replaces its metadata with every commit.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, mode="r")
+
+    def _sync_open(self) -> None:
+        try:
+            super()._sync_open()
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{self.path} is not a run of tensorstate ({error})") from None
+
+    def _get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        try:
+            return super()._get(key, prototype, byte_range)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{key} in the zip file is damaged ({error})") from error
+
+
+def is_zip(path: str | PathLike[str]) -> bool:
+    """Whether a path names a zip file: a folder of such a name is a folder."""
+    return Path(path).suffix.lower() == ".zip" and not Path(path).is_dir()
