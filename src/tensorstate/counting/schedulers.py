@@ -16,6 +16,7 @@ import dask.threaded
 from dask.delayed import Delayed
 from dask.diagnostics import ProgressBar
 
+from tensorstate.configuration import option
 from tensorstate.counting.memory import available_memory
 
 __all__ = [
@@ -144,7 +145,7 @@ def compute(graph: Graph, keys: list[Key], where: Scheduler, progress: bool | No
         The results, in the order of `keys`.
     """
     if progress is None:
-        progress = dask.config.get("tensorstate.progress", None)
+        progress = option("progress")
     if not (sys.stderr.isatty() if progress is None else progress):
         return list(where.get(graph, keys))
     silent = SILENT_SECONDS if progress is None else 0.0
