@@ -86,24 +86,39 @@ def _keras_lenet5() -> Any:
     return keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)), name="lenet_5")
 
 
-def in_torch(name: str, count: int, batch: int) -> Subject:
-    """Return LeNet-5 as a PyTorch module, captured after its activations, in inference mode."""
-    if name != "lenet5":
-        raise SystemExit(f"there is no {name} in PyTorch here: it is measured with Keras")
+def in_torch(name: str, count: int, batch: int, device: str = "cpu") -> Subject:
+    """Return LeNet-5 (captured after its activations) or ResNet-50 in PyTorch, in inference mode.
+
+    The images are on the device of the network from the beginning.
+    """
     import torch
-    from torch import nn
 
     torch.manual_seed(0)
-    parts: list[nn.Module] = []
-    for inputs, outputs, size in ((1, 20, 5), (20, 50, 5), (50, 100, 4)):
-        parts += [nn.Conv2d(inputs, outputs, size), nn.ELU(), nn.BatchNorm2d(outputs)]
-        parts += [nn.MaxPool2d(2)] if outputs < 100 else []
-    model = nn.Sequential(*parts, nn.Flatten(), nn.Linear(100, 10)).eval()
-    x = torch.from_numpy(digits(count)).movedim(-1, 1).contiguous()
+    if name == "lenet5":
+        attach_to, model = "ELU", _torch_lenet5()
+        x = torch.from_numpy(digits(count)).movedim(-1, 1).contiguous()
+    else:
+        from benchmarks._resnet50 import resnet50
+
+        attach_to, model, x = "Conv2d", resnet50(), torch.rand(count, 3, 224, 224)
+    model, x = model.eval().to(device), x.to(device)
 
     def run(some: Any) -> None:
         with torch.inference_mode():
             for images in x.split(batch):
                 some(images)
+        if x.is_cuda:
+            torch.cuda.synchronize()
 
-    return Subject(f"{name}, {count} images in batches of {batch}", ("torch",), "ELU", model, run)
+    title = f"{name}, {count} images in batches of {batch}"
+    return Subject(title, ("torch",), attach_to, model, run)
+
+
+def _torch_lenet5() -> Any:
+    from torch import nn
+
+    parts: list[nn.Module] = []
+    for inputs, outputs, size in ((1, 20, 5), (20, 50, 5), (50, 100, 4)):
+        parts += [nn.Conv2d(inputs, outputs, size), nn.ELU(), nn.BatchNorm2d(outputs)]
+        parts += [nn.MaxPool2d(2)] if outputs < 100 else []
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(100, 10))

@@ -19,14 +19,14 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import copy
 
 import tensorstate as ts
-from benchmarks._measure import interleaved, machine, markdown
+from benchmarks._measure import Timings, interleaved, machine, markdown
 from benchmarks._networks import Subject, in_keras, in_torch
 
 SUBJECTS = {"keras": in_keras, "torch": in_torch}
@@ -38,16 +38,29 @@ def captured(subject: Subject, path: Path | None) -> Any:
     return ts.build_efficiency_model(model, subject.attach_to, storage_path=path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--framework", choices=SUBJECTS, default="keras")
-    parser.add_argument("--model", choices=("lenet5", "resnet50"), default="lenet5")
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--batch", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=7)
-    options = parser.parse_args()
+class Measured(NamedTuple):
+    """What running a network took, and what was captured in one run.
 
-    subject = SUBJECTS[options.framework](options.model, options.images, options.batch)
+    Attributes
+    ----------
+    timings : dict of str to Timings
+        Of the plain network, and of the others by what is done.
+    layers : int
+        How many were captured.
+    activations : int
+        How many there were in them.
+    packed_bytes : int
+        Bytes of their packed states.
+    """
+
+    timings: dict[str, Timings]
+    layers: int
+    activations: int
+    packed_bytes: int
+
+
+def measured(subject: Subject, repeats: int) -> Measured:
+    """Run a network plain, captured to disk until all is committed, in memory, and eagerly."""
     with tempfile.TemporaryDirectory() as folder:
         models = {
             "plain": subject.model,
@@ -69,10 +82,26 @@ def main() -> None:
             if hasattr(models[way], "efficiency_layers"):
                 ts.reset_efficiency_model(models[way])
 
-        timings = interleaved({way: run(way) for way in models}, options.repeats, start_empty)
-        layers = len(models["captured to disk"].efficiency_layers)
+        timings = interleaved({way: run(way) for way in models}, repeats, start_empty)
+        layers = models["captured to disk"].efficiency_layers
+        activations = sum(layer.state_count * layer.neurons for layer in layers)
+        packed = sum(layer.state_count * -(-layer.neurons // 8) for layer in layers)
         for way in ("captured to disk", "captured in memory"):
             ts.remove_state_layers(models[way])
+    return Measured(timings, len(layers), activations, packed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--framework", choices=SUBJECTS, default="keras")
+    parser.add_argument("--model", choices=("lenet5", "resnet50"), default="lenet5")
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+
+    subject = SUBJECTS[options.framework](options.model, options.images, options.batch)
+    timings, layers, *_ = measured(subject, options.repeats)
     plain = timings["plain"]
     table = [
         [

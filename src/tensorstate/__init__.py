@@ -60,6 +60,7 @@ _WITH_FRAMEWORK = {
 }
 
 __all__ = [
+    "EfficiencyCallback",
     "StateHistogram",
     "StateRecorder",
     "StateRun",

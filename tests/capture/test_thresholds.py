@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tensorstate as ts
 from tensorstate import StateRecorder, compress_states, open_run
 
 
@@ -151,10 +152,8 @@ class TestInKeras:
     keras = pytest.importorskip("keras")
 
     def probed(self, **options):
-        from tensorstate import StateCapture
-
         inputs = self.keras.layers.Input((9,))
-        capture = StateCapture("probe", **options)
+        capture = ts.StateCapture("probe", **options)
         return self.keras.Model(inputs, capture(inputs)), capture
 
     def test_the_median_of_the_first_batch(self):
@@ -184,3 +183,29 @@ class TestInKeras:
         again = self.keras.saving.load_model(tmp_path / "model.keras")
         again.predict(x, verbose=0)
         np.testing.assert_array_equal(again.layers[-1].raw_states[:], capture.raw_states[:])
+
+    def test_a_wrong_number_is_told_when_the_model_is_built(self):
+        with pytest.raises(ValueError, match=r"'probe' has 2 thresholds, .* 9 neurons: give one"):
+            self.probed(threshold=[0.0, 1.0])
+
+    def test_a_wrong_number_is_told_with_the_first_batch_if_the_neurons_are_not_known(self):
+        inputs = self.keras.layers.Input((None, None))
+        probe = ts.StateCapture("probe", threshold=[0.0, 1.0])
+        model = self.keras.Model(inputs, probe(inputs))
+        with pytest.raises(Exception, match=r"'probe' has 2 thresholds, .* 9 neurons: give one"):
+            model(activations(13, (5, 4, 9)))
+        assert probe.state_count == 0
+
+    def test_a_wrong_number_for_one_of_the_layers_leaves_nothing(self, tmp_path):
+        inputs = self.keras.layers.Input((9,))
+        hidden = self.keras.layers.Dense(3, name="first")(inputs)
+        model = self.keras.Model(inputs, self.keras.layers.Dense(4, name="second")(hidden))
+        says = "'second_states' has 3 thresholds, but its states have 4 neurons"
+        with pytest.raises(ValueError, match=says):
+            ts.build_efficiency_model(
+                model, "Dense", threshold=[0.0, 1.0, 2.0], storage_path=tmp_path / "run"
+            )
+        assert not (tmp_path / "run").exists()
+        with pytest.raises(ValueError, match=r"'first_pre_states' has 3 thresholds, .* 9 neurons"):
+            ts.build_efficiency_model(model, "first", method="before", threshold=[0.0, 1.0, 2.0])
+        ts.build_efficiency_model(model, "first", threshold=[0.0, 1.0, 2.0])

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import tensorstate as ts
+from benchmarks.kills import NEURONS, POSITIONS, activations, expected
 from tensorstate.counting import count_states
 from tensorstate.storage import LayerInfo, RunWriter, open_run
-from tests.faults.test_killed_capture import NEURONS, POSITIONS, activations, expected
 
 PROCESSES, SHARD, BATCH, ROUNDS = 4, 150, 10, 12
 

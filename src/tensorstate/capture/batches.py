@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorstate.bits import StatePacker
+from tensorstate.storage import LaterRows
 
-__all__ = ["Batch", "HostBatch", "as_array"]
+__all__ = ["Batch", "HostBatch", "PackedBatch", "as_array"]
 
 
 class Batch(Protocol):
@@ -23,7 +24,9 @@ class Batch(Protocol):
     def values(self) -> NDArray[Any]:
         """Return all activations on the host, the neurons on the last axis."""
 
-    def pack(self, start: int, stop: int, packer: StatePacker) -> tuple[NDArray[np.uint8], int]:
+    def pack(
+        self, start: int, stop: int, packer: StatePacker
+    ) -> tuple[NDArray[np.uint8] | LaterRows, int]:
         """Pack which neurons of some instances fire.
 
         Parameters
@@ -35,10 +38,11 @@ class Batch(Protocol):
 
         Returns
         -------
-        packed : ndarray of uint8, shape (stop - start, ..., W)
-            On the host.
+        packed : ndarray of uint8, shape (stop - start, ..., W), or LaterRows
+            On the host, or on the way to it.
         nans : int
-            How many activations were NaN.
+            How many activations were NaN. Of rows on their way that is not known yet, and 0: who
+            makes such a batch is told in another way.
         """
 
 
@@ -66,6 +70,38 @@ class HostBatch:
     def pack(self, start: int, stop: int, packer: StatePacker) -> tuple[NDArray[np.uint8], int]:
         """Pack which neurons of some instances fire; see `Batch.pack`."""
         return packer.pack(self.array[start:stop])
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """States that were packed already, with the thresholds of the recorder.
+
+    Attributes
+    ----------
+    packed : ndarray of uint8, shape (instances, ..., W)
+        On the host.
+    neurons : int
+        Neurons in a state.
+    nans : int
+        How many activations of the batch were NaN.
+    """
+
+    packed: NDArray[np.uint8]
+    neurons: int
+    nans: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the activations."""
+        return (*self.packed.shape[:-1], self.neurons)
+
+    def values(self) -> NDArray[Any]:
+        """Raise TypeError: a threshold that a function finds is not known before packing."""
+        raise TypeError("activations that are packed already have no values on the host")
+
+    def pack(self, start: int, stop: int, packer: StatePacker) -> tuple[NDArray[np.uint8], int]:
+        """Return the packed states of some instances; see `Batch.pack`."""
+        return self.packed[start:stop], self.nans if start == 0 else 0
 
 
 def as_array(array: Any) -> NDArray[Any]:

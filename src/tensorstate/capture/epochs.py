@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from tensorstate.metrics import aIQ, network_efficiency
 from tensorstate.storage import LayerStates
 
-__all__ = ["EpochLog"]
+__all__ = ["EpochLog", "Measuring"]
 
 NETWORK, QUOTIENT, LAYER = "network_efficiency", "aIQ", "efficiency/"
 _ACCURACIES = (
@@ -19,6 +20,16 @@ _ACCURACIES = (
     "categorical_accuracy",
     "binary_accuracy",
 )
+
+
+class Measuring(Protocol):
+    """A network in training that can be measured in between its epochs."""
+
+    def measured(self) -> AbstractContextManager[Sequence[LayerStates]]:
+        """Run the data through the network; give the captures, and empty them at the end."""
+
+    def close(self) -> None:
+        """Take the captures away."""
 
 
 class EpochLog:
@@ -61,13 +72,27 @@ class EpochLog:
     def begin(self) -> None:
         """Begin a training: the next epoch is its first."""
         self._epochs = 0
+        self._goes_on = False
         self._names: list[str] = []
         self._source: str | None = None
+        self._source_is_known = False
+
+    def state(self) -> dict[str, Any]:
+        """Return what a training that is resumed goes on with, as plain numbers and names."""
+        return {"epochs": self._epochs, "accuracy": self._source}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with what `state` gave, after `begin`."""
+        self._epochs = state["epochs"]
+        self._source = state["accuracy"]
+        self._source_is_known = self._epochs > 0
 
     def count_epoch(self) -> bool:
         """Count an epoch that has ended, and tell whether it is to be measured."""
+        is_due = not self._goes_on or self._epochs % self._every == 0
         self._epochs += 1
-        return (self._epochs - 1) % self._every == 0
+        self._goes_on = True
+        return is_due
 
     def measured(
         self, captures: Sequence[LayerStates], logs: Mapping[str, Any]
@@ -89,8 +114,9 @@ class EpochLog:
         efficiencies = [capture.efficiency() for capture in captures]
         values = dict(zip(_names([c.name for c in captures]), efficiencies, strict=True))
         values[NETWORK] = network_efficiency(efficiencies)
-        if self._epochs <= 1:
+        if not self._source_is_known:
             self._source = self._find_accuracy(logs)
+            self._source_is_known = True
         if self._source is not None:
             values[QUOTIENT] = self._quotient(values[NETWORK], logs)
         self._names = list(values)
@@ -108,8 +134,9 @@ class EpochLog:
         if self._accuracy and not {self._accuracy, self._accuracy.removeprefix("val_")} & {*logs}:
             raise ValueError(
                 f"aIQ needs the accuracy {self._accuracy!r}, but the epoch logged "
-                f"{', '.join(logs) or 'nothing'}: compile the model with it as a metric, or choose "
-                "another one with accuracy=..., or None for no aIQ"
+                f"{', '.join(logs) or 'nothing'}: let the training log it (in Keras, compile the "
+                "model with it as a metric), or choose another one with accuracy=..., or None for "
+                "no aIQ"
             )
         return self._accuracy
 

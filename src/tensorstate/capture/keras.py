@@ -104,7 +104,14 @@ class StateCapture(keras.layers.Layer, RecordedStates):  # type: ignore[misc]
         return emit(self._states, inputs, mask if self._states.variable_positions else None)
 
     def compute_output_spec(self, inputs: Any, mask: Any = None) -> Any:
-        """Return the spec of the inputs; nothing is recorded while a model is built."""
+        """Return the spec of the inputs; nothing is recorded while a model is built.
+
+        Raises
+        ------
+        ValueError
+            If inputs of this shape have no axis of neurons, or more or fewer than thresholds.
+        """
+        self._states.check_shape(inputs.shape)
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tensorstate.capture.keras import emit
 from tensorstate.capture.masks import input_mask, output_mask
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorder import StateRecorder
+from tensorstate.capture.thresholds import check_threshold_count
 from tensorstate.storage import RunWriter, StoreLike
 
 __all__ = ["Taps"]
@@ -41,6 +42,10 @@ class _Site(NamedTuple):
     @property
     def key(self) -> tuple[int, int, str]:
         return id(self.layer), self.occurrence, self.moment
+
+    @property
+    def name(self) -> str:
+        return str(self.layer.name) + _SUFFIXES[self.moment]
 
 
 @dataclass
@@ -127,7 +132,7 @@ class Taps:
 
         `mask` returns the mask of the tensor, for captures that use it.
         """
-        _check_tensor(site, tensor, self._options.channel_axis)
+        _check_tensor(site, tensor, self._options)
         if site.key not in self._met:
             self._met[site.key] = site
         # Before the run is open, a pass only finds the places.
@@ -139,7 +144,7 @@ class Taps:
         if site.key not in self._recorders:
             assert self._writer is not None
             self._recorders[site.key] = StateRecorder.in_run(
-                self._unused_name(site.layer.name + _SUFFIXES[site.moment]),
+                self._unused_name(site.name),
                 self._writer,
                 self._options,
                 source_layer=site.layer.path or site.layer.name,
@@ -170,7 +175,7 @@ class Taps:
             )
 
 
-def _check_tensor(site: _Site, tensor: Any, channel_axis: int) -> None:
+def _check_tensor(site: _Site, tensor: Any, options: CaptureOptions) -> None:
     """Raise what keeps a layer from being captured, naming the layer."""
     what = f"the {'input' if site.moment == 'before' else 'output'} of layer {site.layer.name!r}"
     advice = "exclude the layer, or place a StateCapture by hand"
@@ -179,11 +184,15 @@ def _check_tensor(site: _Site, tensor: Any, channel_axis: int) -> None:
         raise ValueError(f"{what} is a {type(tensor).__name__}, not a tensor: {advice}")
     if not info.is_real:
         raise ValueError(f"{what} holds {info.dtype}, not real numbers: {advice}")
-    if info.shape is not None and not _has_axes(len(info.shape), channel_axis):
+    axis = options.channel_axis
+    if info.shape is not None and not _has_axes(len(info.shape), axis):
         raise ValueError(
             f"{what} has the shape {info.shape}, without instances on axis 0 and neurons "
-            f"on axis {channel_axis}: {advice}"
+            f"on axis {axis}: {advice}"
         )
+    neurons = None if info.shape is None else info.shape[axis]
+    if neurons is not None:
+        check_threshold_count(options.threshold, neurons, site.name)
     if backend().trace() != _require_pass().trace:
         raise ValueError(
             f"layer {site.layer.name!r} runs in a loop, a branch or a function compiled on its "

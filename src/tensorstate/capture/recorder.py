@@ -21,6 +21,7 @@ from tensorstate.capture.thresholds import (
     KnownThreshold,
     Threshold,
     check_threshold,
+    check_threshold_count,
     threshold_of,
 )
 from tensorstate.storage import (
@@ -28,6 +29,7 @@ from tensorstate.storage import (
     Codec,
     Histogram,
     HistogramCache,
+    LaterRows,
     LayerInfo,
     PartReader,
     RunWriter,
@@ -222,7 +224,8 @@ class StateRecorder(RecordedStates):
         TypeError, ValueError, OSError
             As for `record`.
         """
-        if not self.capture_on:
+        if mask is None or not self.capture_on:
+            self.record(array)
             return
         rows, counts = rows_where(self._neurons_last(array), mask, self.name)
         self.record_batch(HostBatch(rows), counts)
@@ -253,7 +256,13 @@ class StateRecorder(RecordedStates):
         check_activations(batch)
         return batch
 
-    def channel_axis_of(self, shape: tuple[int, ...]) -> int:
+    def check_shape(self, shape: tuple[int | None, ...]) -> None:
+        """Raise ValueError for a shape that cannot be recorded, as far as it is known."""
+        neurons = shape[self.channel_axis_of(shape)]
+        if neurons is not None:
+            check_threshold_count(self._options.threshold, neurons, self.name)
+
+    def channel_axis_of(self, shape: tuple[int | None, ...]) -> int:
         """Return the axis of the neurons, from 0 on, in a batch of activations of this shape.
 
         Raises
@@ -317,11 +326,7 @@ class StateRecorder(RecordedStates):
             )
         known = check_threshold(threshold)
         assert not callable(known)
-        if isinstance(known, tuple) and len(known) != batch.shape[-1]:
-            raise ValueError(
-                f"capture {self.name!r} has {len(known)} thresholds, "
-                f"but its states have {batch.shape[-1]} neurons"
-            )
+        check_threshold_count(known, batch.shape[-1], self.name)
         return known
 
     def _put_pieces(self, batch: Batch, lengths: NDArray[np.int64] | None) -> None:
@@ -330,21 +335,25 @@ class StateRecorder(RecordedStates):
         assert self._packer is not None
         nans = 0
         for start, stop, own in self._pieces(batch.shape, lengths):
-            rows = np.empty((0, width), np.uint8)
+            rows: NDArray[np.uint8] | LaterRows = np.empty((0, width), np.uint8)
             if own is None or own.any():
                 packed, piece_nans = batch.pack(start, stop, self._packer)
-                rows = packed.reshape(-1, width)
+                rows = packed.reshape(-1, width) if isinstance(packed, np.ndarray) else packed
                 nans += piece_nans
             self._writer.put(self.name, rows, own)
             self._rows += len(rows)
             self._instances += stop - start if own is None else len(own)
+        self.note_nans(nans)
+
+    def note_nans(self, nans: int) -> None:
+        """Warn of NaN activations in a batch, if there were any and nobody was warned before."""
         if nans and not self._warned:
             self._warned = True
             warnings.warn(
                 f"capture {self.name!r} met {nans} NaN activations in one batch; a NaN counts as "
                 "not firing, and later ones are not reported again",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _pieces(
@@ -363,6 +372,17 @@ class StateRecorder(RecordedStates):
         for start in range(0, instances, step):
             stop = min(start + step, instances)
             yield start, stop, np.full(stop - start, rows) if self.variable_positions else None
+
+    @property
+    def known_threshold(self) -> KnownThreshold | None:
+        """The threshold, if it is known before the first batch."""
+        threshold = check_threshold(self._options.threshold)
+        return None if callable(threshold) else threshold
+
+    @property
+    def run(self) -> RunWriter:
+        """The run that it records into."""
+        return self._writer
 
     @property
     def state_count(self) -> int:

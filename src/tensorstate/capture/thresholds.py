@@ -8,7 +8,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KnownThreshold", "Threshold", "check_threshold", "threshold_of"]
+__all__ = [
+    "KnownThreshold",
+    "Threshold",
+    "check_threshold",
+    "check_threshold_count",
+    "threshold_of",
+]
 
 KnownThreshold: TypeAlias = float | tuple[float, ...]
 """A number, or one for each neuron."""
@@ -36,6 +42,15 @@ def check_threshold(
         If a number is not finite, or there are several rows of them, or none.
     """
     return threshold if callable(threshold) else _known(threshold)
+
+
+def check_threshold_count(threshold: Threshold, neurons: int, name: str) -> None:
+    """Raise ValueError if a capture has a threshold for each neuron of another number of them."""
+    if isinstance(threshold, tuple) and len(threshold) != neurons:
+        raise ValueError(
+            f"capture {name!r} has {len(threshold)} thresholds, but its states have {neurons} "
+            "neurons: give one for each, or one number for all of them"
+        )
 
 
 def threshold_of(

@@ -14,6 +14,7 @@ from torch.utils.module_tracker import ModuleTracker
 from tensorstate.capture.recorded import RecordedStates
 from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.thresholds import Threshold
+from tensorstate.capture.torch_copies import DeviceBatch, copies_of
 from tensorstate.capture.torch_packing import TensorBatch, packed_order
 from tensorstate.storage import QUEUE_BYTES, Codec, Histogram, StoreLike
 
@@ -215,7 +216,8 @@ def record_tensor(
     """Record what a module took or gave.
 
     On the host the tensor's own memory is read, once. On any other device the states are packed
-    there, and only packed states are copied to the host.
+    there, and only packed states are copied to the host; on CUDA nobody waits for that but the
+    thread that writes.
 
     Parameters
     ----------
@@ -253,7 +255,7 @@ def record_tensor(
     if x.dtype in _ON_HOST_ONLY:
         x = x.cpu()
     axis = recorder.channel_axis_of(tuple(x.shape))
-    recorder.record_batch(TensorBatch(x if axis == x.ndim - 1 else x.movedim(axis, -1)))
+    recorder.record_batch(_batch_of(recorder, x if axis == x.ndim - 1 else x.movedim(axis, -1)))
 
 
 def _record_packed(recorder: StateRecorder, packed: PackedSequence, what: object) -> None:
@@ -276,7 +278,14 @@ def _record_packed(recorder: StateRecorder, packed: PackedSequence, what: object
         )
     x = x.movedim(axis - 1, -1)[torch.from_numpy(steps).to(x.device)]
     lengths *= math.prod(x.shape[1:-1])
-    recorder.record_batch(TensorBatch(x.reshape(-1, x.shape[-1])), lengths)
+    recorder.record_batch(_batch_of(recorder, x.reshape(-1, x.shape[-1])), lengths)
+
+
+def _batch_of(recorder: StateRecorder, x: torch.Tensor) -> TensorBatch:
+    """Return activations, the neurons last, as a batch that is packed where it is."""
+    if x.is_cuda:
+        return DeviceBatch(x, copies_of(recorder.run, x.device), recorder.note_nans)
+    return TensorBatch(x)
 
 
 def in_backward() -> bool:
@@ -329,5 +338,10 @@ def _check_plain(tensor: Any, what: object) -> None:
         raise ValueError(f"{what} is a {kind} tensor, which has no plain values: {_ADVICE}")
     if tensor.is_complex():
         raise TypeError(f"{what} holds {tensor.dtype}, but activations are real numbers")
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise ValueError(
+            f"{what} goes into a CUDA graph, whose replays run no hook: set capture_on to False "
+            "there, and record a plain pass"
+        )
     if tensor.ndim and 0 in tensor.shape[1:]:
         raise ValueError(f"{what} has the shape {tuple(tensor.shape)}, without any neuron in it")

@@ -101,7 +101,8 @@ def _compare(x: torch.Tensor, limits: NDArray[np.float64], out: torch.Tensor) ->
 
 def _beside(x: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
     """Return thresholds on the device of `x`; a single one may stay where it is."""
-    return limits.to(x.device) if limits.ndim else limits
+    # Memory that is not pinned has been read when this returns, and nobody need wait for the rest.
+    return limits.to(x.device, non_blocking=True) if limits.ndim else limits
 
 
 def _bit_values(device: torch.device) -> torch.Tensor:

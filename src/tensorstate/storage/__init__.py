@@ -13,6 +13,7 @@ from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.offsets import divide
 from tensorstate.storage.opening import WriterPart, writer_part
 from tensorstate.storage.part import PartReader
+from tensorstate.storage.queue import LaterRows
 from tensorstate.storage.run import StateRun, open_run
 from tensorstate.storage.stores import StoreLike, store_identity
 from tensorstate.storage.writer import QUEUE_BYTES, RunWriter, check_write_options
@@ -23,6 +24,7 @@ __all__ = [
     "DamagedChunkError",
     "Histogram",
     "HistogramCache",
+    "LaterRows",
     "LayerInfo",
     "LayerStates",
     "PartReader",

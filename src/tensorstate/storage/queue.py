@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,24 @@ from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import OpenedRun, WriterPart
 from tensorstate.storage.part import PartWriter
 
-__all__ = ["WriteQueue", "WrittenLayer"]
+__all__ = ["LaterRows", "WriteQueue", "WrittenLayer"]
+
+
+class LaterRows(Protocol):
+    """Rows that are still on their way into the host's memory when they are handed over."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows, which count as waiting in the queue."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def wait(self) -> NDArray[np.uint8]:
+        """Return the rows (n, W) when they are there; the thread that writes calls this."""
+
+    def release(self) -> None:
+        """Take the memory of the rows back, which nobody reads any more; called once."""
 
 
 @dataclass
@@ -45,12 +62,19 @@ class _Piece(NamedTuple):
     """Rows of whole instances of a layer, with their lengths if instances differ in them."""
 
     name: str
-    rows: NDArray[np.uint8]
+    rows: NDArray[np.uint8] | LaterRows
     lengths: NDArray[np.int64] | None
 
     @property
     def nbytes(self) -> int:
         return self.rows.nbytes + (0 if self.lengths is None else self.lengths.nbytes)
+
+    def wait(self) -> NDArray[np.uint8]:
+        return self.rows if isinstance(self.rows, np.ndarray) else self.rows.wait()
+
+    def release(self) -> None:
+        if not isinstance(self.rows, np.ndarray):
+            self.rows.release()
 
 
 @dataclass
@@ -110,9 +134,15 @@ class WriteQueue:
             self.layers = {**self.layers, name: layer}
 
     def put(
-        self, name: str, rows: NDArray[np.uint8], lengths: NDArray[np.int64] | None = None
+        self,
+        name: str,
+        rows: NDArray[np.uint8] | LaterRows,
+        lengths: NDArray[np.int64] | None = None,
     ) -> None:
-        """Queue rows (n, W) of a layer; wait while there is no room."""
+        """Queue rows (n, W) of a layer; wait while there is no room.
+
+        Rows that are on their way are released by the queue if it took them, written or not.
+        """
         piece = _Piece(name, rows, lengths)
         size = piece.nbytes
         with self._changed:
@@ -200,6 +230,8 @@ class WriteQueue:
                     self._do(item)
             except BaseException as error:
                 self._error = error
+            if isinstance(item, _Piece):
+                item.release()
             with self._changed:
                 if isinstance(item, _Piece):
                     self._bytes -= item.nbytes
@@ -219,7 +251,7 @@ class WriteQueue:
         elif isinstance(item, _Action):
             item.run()
         else:
-            self.layers[item.name].part.append(item.rows, item.lengths)
+            self.layers[item.name].part.append(item.wait(), item.lengths)
             # The first pass through a network makes its layers known one by one.
             if len(self.layers) >= self.expected_layers:
                 self._commit()

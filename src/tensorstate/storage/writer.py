@@ -22,7 +22,7 @@ from tensorstate.storage.format import Codec, LayerInfo
 from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import MODES, WriterPart, open_to_write, writer_part
 from tensorstate.storage.part import PartReader, PartWriter
-from tensorstate.storage.queue import WriteQueue, WrittenLayer
+from tensorstate.storage.queue import LaterRows, WriteQueue, WrittenLayer
 from tensorstate.storage.stores import StoreLike, describe_store, store_identity
 from tensorstate.storage.survey import ONLY_PART
 
@@ -144,6 +144,11 @@ class RunWriter:
         return len(self._queue.layers)
 
     @property
+    def capacity(self) -> int:
+        """Most bytes that wait in the queue."""
+        return self._queue.capacity
+
+    @property
     def piece_bytes(self) -> int:
         """Most bytes that should be handed over in one piece."""
         return max(1, self._queue.capacity // 4)
@@ -235,9 +240,12 @@ class RunWriter:
         return array
 
     def put(
-        self, name: str, rows: NDArray[np.uint8], lengths: NDArray[np.int64] | None = None
+        self,
+        name: str,
+        rows: NDArray[np.uint8] | LaterRows,
+        lengths: NDArray[np.int64] | None = None,
     ) -> None:
-        """Hand rows (n, W) over; wait while the queue is full.
+        """Hand rows (n, W) over, there or on their way; wait while the queue is full.
 
         Parameters
         ----------

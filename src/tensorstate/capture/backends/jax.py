@@ -15,7 +15,7 @@ import math
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from tensorstate.capture.backends import TensorInfo
+from tensorstate.capture.batches import PackedBatch
+from tensorstate.capture.jax_packing import pack_on_device
 from tensorstate.capture.recorder import StateRecorder
 
 SUPPORTS_JIT = True
@@ -47,12 +49,16 @@ class _OnHost:
     recorder_ref: weakref.ref[StateRecorder]
 
     def record(self, values: Any, mask: Any = None) -> None:
+        where = None if mask is None else np.asarray(mask)
+        self._hand_over(lambda recorder: recorder.record_where(np.asarray(values), where))
+
+    def _hand_over(self, record: Callable[[StateRecorder], None]) -> None:
         recorder = self.recorder_ref()
         # What follows a failure would not be of the same instances in every layer.
         if recorder is None or _failures:
             return
         try:
-            recorder.record_where(np.asarray(values), None if mask is None else np.asarray(mask))
+            record(recorder)
         except Exception as error:
             # The frames of its traceback hold memory that is JAX's, and the recorder.
             _failures.append(error.with_traceback(None))
@@ -60,6 +66,17 @@ class _OnHost:
     def record_in_place(self, context: Any, number: Any, turn: Any, *arrays: Any) -> None:
         self.record(*arrays)
         np.asarray(number)[...] = 0
+
+
+@dataclass(frozen=True)
+class _PackedOnHost(_OnHost):
+    """Records states that were packed on the device."""
+
+    neurons: int
+
+    def record_packed(self, packed: Any, nans: Any) -> None:
+        batch = PackedBatch(np.asarray(packed), self.neurons, int(nans))
+        self._hand_over(lambda recorder: recorder.record_batch(batch))
 
 
 def record(recorder: StateRecorder, tensor: Any, mask: Any = None) -> Any:
@@ -77,7 +94,7 @@ def record(recorder: StateRecorder, tensor: Any, mask: Any = None) -> Any:
     arrays = [jax.lax.stop_gradient(tensor)] + ([] if mask is None else [mask])
     if jax.default_backend() != "cpu":
         # The buffers are not the host's; their copies do not wait for what the callback holds up.
-        io_callback(on_host.record, None, *arrays, ordered=True)
+        record_copy(recorder, *arrays)
         return tensor
     in_place = buffer_callback(on_host.record_in_place, _NUMBER, has_side_effect=True)
     with _turn() as turn:
@@ -87,6 +104,20 @@ def record(recorder: StateRecorder, tensor: Any, mask: Any = None) -> Any:
     if keras_mask is not None:
         set_keras_mask(same, keras_mask)
     return same
+
+
+def record_copy(recorder: StateRecorder, values: Any, mask: Any = None) -> None:
+    """Record a tensor of a traced model that is copied to the host, in packed form if it can be."""
+    recorder_ref, threshold = weakref.ref(recorder), recorder.known_threshold
+    is_float = jax.dtypes.issubdtype(values.dtype, np.floating)
+    if mask is not None or threshold is None or not is_float:
+        arrays = (values,) if mask is None else (values, mask)
+        io_callback(_OnHost(recorder_ref).record, None, *arrays, ordered=True)
+        return
+    recorder.check_shape(values.shape)
+    axis = recorder.channel_axis_of(values.shape)
+    on_host = _PackedOnHost(recorder_ref, values.shape[axis])
+    io_callback(on_host.record_packed, None, *pack_on_device(values, threshold, axis), ordered=True)
 
 
 def _record_now(on_host: _OnHost, values: Any, mask: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from tensorstate.capture.backends import TensorInfo
 from tensorstate.capture.recorder import StateRecorder
+from tensorstate.capture.torch import record_tensor
 
 SUPPORTS_JIT = True
 KEEPS_FAILURES = False
@@ -20,15 +21,19 @@ def record(recorder: StateRecorder, tensor: Any, mask: Any = None) -> Any:
     """Record a tensor in passing, and return it."""
     # Where Keras only wants to know shapes, there are no values.
     if not tensor.is_meta:
-        _record_on_host(recorder, tensor, mask)
+        _record_values(recorder, tensor, mask)
     return tensor
 
 
 @torch.compiler.disable
-def _record_on_host(recorder: StateRecorder, tensor: Any, mask: Any) -> None:
-    if recorder.capture_on:
-        where = None if mask is None else keras.ops.convert_to_numpy(mask)
-        recorder.record_where(_as_numpy(tensor.detach().cpu()), where)
+def _record_values(recorder: StateRecorder, tensor: Any, mask: Any) -> None:
+    if not recorder.capture_on:
+        return
+    if tensor.device.type != "cpu" and mask is None:
+        record_tensor(recorder, tensor, f"the activation at capture {recorder.name!r}")
+        return
+    where = None if mask is None else keras.ops.convert_to_numpy(mask)
+    recorder.record_where(_as_numpy(tensor.detach().cpu()), where)
 
 
 def _as_numpy(tensor: Any) -> Any:
