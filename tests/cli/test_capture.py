@@ -91,19 +91,19 @@ def test_only_the_outputs_of_a_saved_model(here, folder, tmp_path):
     np.testing.assert_array_equal(found.raw_states, np.packbits(fires, axis=1, bitorder="little"))
 
 
+PYTORCH = [
+    (NET, "Conv2d", 0, ()),
+    ("exported.pt2", "Conv2d", 0, ("--channel-axis", 1)),
+    ("script.pt", "output", 3, ("--channel-axis", 1)),
+]
+FIXED = ("fixed.pt2", "Conv2d", 0, ("--channel-axis", 1, "--batch-size", 2), "data.npy")
+
+
 @pytest.mark.parametrize(
-    ("model", "layer", "module", "options"),
-    [
-        (NET, "Conv2d", 0, ()),
-        ("exported.pt2", "Conv2d", 0, ("--channel-axis", 1)),
-        ("fixed.pt2", "Conv2d", 0, ("--channel-axis", 1, "--batch-size", 2)),
-        ("script.pt", "output", 3, ("--channel-axis", 1)),
-    ],
+    ("model", "layer", "module", "options", "data"),
+    [FIXED, *((*model, data) for model in PYTORCH for data in ("data.npy", STREAM_NAME))],
 )
-@pytest.mark.parametrize("data", ["data.npy", STREAM_NAME])
 def test_pytorch_against_brute_force(here, folder, tmp_path, model, layer, module, options, data):
-    if model == "fixed.pt2" and data == STREAM_NAME:
-        pytest.skip("the stream has batches of 7")
     model = model if model == NET else folder / model
     data = data if data == STREAM_NAME else folder / data
     ended = here(
@@ -170,6 +170,35 @@ def test_shards_and_parts_are_one_run(here, tmp_path):
     np.testing.assert_array_equal(
         run["0_states"].counts([20, 59]).sum(), sum(expected_counts(ARRAY[[20, 59]]).values())
     )
+
+
+def test_the_part_of_a_rank_goes_on_where_it_stopped(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    part = ("--part", "rank", "--first-instance", 100)
+    arguments = ("capture", NET, STREAM_NAME, "-o", tmp_path / "run", "--attach-to", "0", *part)
+    assert here(*arguments, "--limit", 14).returncode == 0
+    assert here(*arguments, "--resume").returncode == 0
+    run = ts.open_run(tmp_path / "run")
+    assert run.parts == {"3": range(100, 160)}
+    assert counts_of(run["0_states"]) == expected_counts(ARRAY)
+
+
+def test_a_run_that_somebody_else_resumes_meanwhile(here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert here("capture", NET, ARRAY_NAME, "-o", "run", "--attach-to", "0", "--limit", 7)[0] == 0
+    data = "tests.cli.test_capture:resumes_itself"
+    ended = here("capture", NET, data, "-o", "run", "--attach-to", "0", "--resume")
+    assert ended.returncode == 1
+    assert "run was written by another process meanwhile" in ended.stderr
+    assert counts_of(ts.open_run("run")["0_states"]) == expected_counts(ARRAY[:14])
+
+
+def resumes_itself(start=0):
+    other = ts.build_efficiency_model(net().eval(), "0", storage_path="run", mode="resume")
+    with torch.inference_mode():
+        other(torch.from_numpy(ARRAY[start : start + 7]))
+    ts.remove_state_layers(other)
+    yield ARRAY[start : start + 7]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tensorstate.capture import build_efficiency_model
+from tensorstate.capture import build_efficiency_model, remove_state_layers
 from tensorstate.cli import INTERRUPTED
 from tensorstate.cli.data import Data, open_data, scaled
 from tensorstate.cli.models import open_model
@@ -175,6 +175,9 @@ def capture(
     if first is not None:
         check_passes(network, first, data)
         captured = _efficiency_model(network, output, resume, overwrite, span, probes)
+        if resume and committed(output, span.part) != done:
+            remove_state_layers(captured)
+            raise ValueError(f"{output} was written by another process meanwhile: start again")
         batches = chain([first], batches)
         total = None if left is None else done + left
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tensorstate.storage import open_run
+from tensorstate.storage import open_run, writer_part
 
 __all__ = ["SHARD", "Span", "committed", "span_of"]
 
@@ -71,12 +71,14 @@ def span_of(
     shard : (int, int) or None
         Which of how many shards.
     part, first_instance
-        The part that the data are, as a whole.
+        The part that the data are, as a whole; "rank" is the one of the variable RANK.
 
     Raises
     ------
     click.UsageError
         If options exclude each other, or shards are asked for of data without a known length.
+    ValueError
+        If the part is named as no part can be.
 
     Examples
     --------
@@ -90,7 +92,8 @@ def span_of(
     known = [n for n in (length, limit) if n is not None]
     stop = min(known) if known else None
     if shard is None:
-        return Span(0, stop, part, first_instance)
+        writer = writer_part(part, first_instance)
+        return Span(0, stop, writer.name if writer else None, first_instance)
     if stop is None:
         raise click.UsageError("--shard needs data of a known length: give --limit as well")
     number, shards = shard
