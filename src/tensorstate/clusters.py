@@ -93,8 +93,7 @@ def connected(
         if scheduler:
             client, where = _join(scheduler), f"the scheduler {scheduler}"
         else:
-            started = stack.enter_context(_start(str(cluster), options or {}))
-            client, where = _client(started), f"the cluster {cluster}"
+            client, where = stack.enter_context(_started(str(cluster), options or {}))
         stack.enter_context(client)
         _wait_for_a_worker(client, where)
         check_workers(client)
@@ -197,15 +196,25 @@ def _address_in(file: Path) -> str:
         time.sleep(0.1)
 
 
-def _start(kind: str, options: Mapping[str, Any]) -> Any:
-    """Return a cluster that was started; as a context manager, it ends it."""
-    make = _class_of(kind)
+@contextlib.contextmanager
+def _started(kind: str, options: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
+    """Start a cluster, and end it with the block; give a client and what it is called."""
+    from distributed import Client
+
     arguments = {**(_LOCAL if kind == "local" else {}), **options}
     workers = arguments.pop("workers", None)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int)):
         raise ValueError(f"workers is a number of workers, not {workers!r}")
+    with _make(kind, arguments) as cluster:
+        if workers is not None:
+            cluster.scale(workers)
+        yield Client(cluster), f"the cluster {kind}"
+
+
+def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
+    make = _class_of(kind)
     try:
-        cluster = make(**arguments)
+        return make(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         cause: BaseException = error
         while cause.__cause__:
@@ -214,9 +223,6 @@ def _start(kind: str, options: Mapping[str, Any]) -> Any:
         raise (OSError if isinstance(error, RuntimeError) else ValueError)(
             f"cluster {kind} does not start with the options {sorted(arguments)}: {cause}"
         ) from error
-    if workers is not None:
-        cluster.scale(workers)
-    return cluster
 
 
 def _class_of(kind: str) -> Any:
@@ -233,12 +239,6 @@ def _class_of(kind: str) -> Any:
         raise ImportError(f"cluster {kind} needs {error.name}, which is missing: {hint}") from error
     except AttributeError:
         raise ValueError(f"cluster {kind} is not there: {module} has no {path}") from None
-
-
-def _client(cluster: Any) -> Any:
-    from distributed import Client
-
-    return Client(cluster)
 
 
 def _wait_for_a_worker(client: Any, where: str) -> None:

@@ -17,10 +17,10 @@ _USER = re.compile(r"(?<=://)[^/@\s]*@")
 _QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*")
 
 # What an error is taken for, so that whoever asked can tell these cases apart.
-_KINDS = (FileNotFoundError, PermissionError, TimeoutError, ConnectionError)
+_KINDS = (FileNotFoundError, FileExistsError, PermissionError, TimeoutError, ConnectionError)
 
-# What is said of a wrong call, which is no fault of the store.
-_OURS = (ValueError, TypeError, NotImplementedError)
+# What is no fault of the store: wrong calls, and too little memory here.
+_OURS = (ValueError, TypeError, NotImplementedError, MemoryError)
 
 
 def hide_credentials(text: str) -> str:

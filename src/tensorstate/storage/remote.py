@@ -58,14 +58,20 @@ class RemoteStore(FsspecStore):
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Store a value if there is none, in one step where the store can do that, as S3 does."""
         self._check_writable()
-        path = f"{self.path}/{key}".lstrip("/")
-        with clear_errors(self.where):
-            try:
+        root = self.path.rstrip("/")
+        path = f"{root}/{key}" if root else key
+        try:
+            with clear_errors(self.where):
                 await self.fs._pipe_file(path, value.to_bytes(), mode="create")
-            except OSError:
-                # Stores have several names for that somebody else was first.
-                if not await super().exists(key):
-                    raise
+        except FileExistsError:
+            return
+        except (TypeError, ValueError, NotImplementedError):
+            # It cannot: there, two who are at it at the same time both store theirs.
+            await super().set_if_not_exists(key, value)
+        except OSError:
+            # A conflict, where somebody else was first, has no name of its own everywhere.
+            if not await self.exists(key):
+                raise
 
     async def delete(self, key: str) -> None:
         """Remove a value."""
