@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from distributed import Client, get_client
 
-from tensorstate.cli_clusters import on_cluster
+from tensorstate.cli.on_cluster import on_cluster
 from tensorstate.clusters import KINDS, check_workers, connected, parse_options
 from tensorstate.counting import count_states
 from tests.clusters import dask_scheduler, dask_worker

@@ -90,7 +90,8 @@ def test_an_array_captures_shards_and_a_cluster_counts_them(submit, tmp_path):
     (counted,) = (text for name, text in logs.items() if name.startswith("tensorstate-count-"))
     (line,) = (line for line in counted.splitlines() if line.startswith("{"))
     expected = {layer.name: len(layer.counts()) for layer in alone.efficiency_layers}
-    assert {name: layer["distinct"] for name, layer in json.loads(line).items()} == expected
+    found = {layer["layer"]: layer["distinct"] for layer in json.loads(line)["layers"]}
+    assert found == expected
     assert len(re.findall("Registered to:", counted)) == 2, "two workers count"
     assert not list(tmp_path.glob("tensorstate-count-*-*/")), "the folder of the cluster is left"
 

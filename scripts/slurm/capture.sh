@@ -21,5 +21,5 @@ shift 4
 source "${TENSORSTATE_ENV:-.venv}/bin/activate"
 
 # Of how many shards this is one cannot be asked of Slurm: a single task may be submitted again.
-exec python scripts/batch.py capture "$model" "$data" -o "$run" \
+exec tensorstate capture "$model" "$data" -o "$run" \
     --shard "$SLURM_ARRAY_TASK_ID/$shards" --resume "$@"

@@ -43,4 +43,4 @@ srun --overlap --ntasks="$SLURM_NTASKS" bash -c 'exec dask worker --host "$(host
     --local-directory "${TMPDIR:-/tmp}" --no-dashboard --death-timeout 60 &
 steps+=($!)
 
-python scripts/batch.py count "$run" --scheduler "$file"
+tensorstate count --json --quiet --scheduler "$file" "$run"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tensorstate.cli.layers import print_layers
+from tensorstate.cli.on_cluster import on_cluster
 from tensorstate.cli.options import (
     chosen_layers,
     counting_limits,
@@ -33,6 +34,7 @@ __all__ = ["count"]
 @limit_options
 @quiet_option
 @json_option
+@on_cluster
 def count(
     run: str,
     layers: tuple[str, ...],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tensorstate.cli.layers import print_layers
+from tensorstate.cli.on_cluster import on_cluster
 from tensorstate.cli.options import examples, json_option
 from tensorstate.storage import open_run
 
@@ -14,6 +15,7 @@ __all__ = ["info"]
 @click.command(epilog=examples("tensorstate info run.zarr", "tensorstate info --json run.zarr"))
 @click.argument("run")
 @json_option
+@on_cluster
 def info(run: str, as_json: bool) -> None:
     """Show the layers of a stored RUN, with their entropy and efficiency.
 

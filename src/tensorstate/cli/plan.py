@@ -11,6 +11,7 @@ import zarr
 from zarr.errors import ContainsGroupError, NodeTypeValidationError
 
 from tensorstate.cli.arrays import open_npy
+from tensorstate.cli.on_cluster import on_cluster
 from tensorstate.cli.options import (
     chosen_layers,
     counting_limits,
@@ -38,6 +39,7 @@ __all__ = ["plan"]
 @layer_option
 @limit_options
 @json_option
+@on_cluster
 def plan(
     run: str, layers: tuple[str, ...], memory_limit: str | None, spill: str | None, as_json: bool
 ) -> None:
