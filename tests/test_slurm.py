@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tensorstate as ts
+from tensorstate.clusters import connected
 from tests import slurm
 
 ROOT = Path(__file__).parents[1]
@@ -103,3 +104,22 @@ def test_nothing_is_counted_where_a_shard_failed(submit, tmp_path):
         assert name.startswith("tensorstate-capture-")
         assert "No such file or directory: 'nothing.npy'" in text
     assert not (tmp_path / "run.zarr").exists()
+
+
+def test_workers_are_asked_of_the_queue(environment, tmp_path, monkeypatch):
+    for name in ("SLURM_CONF", "PATH", "PYTHONPATH"):
+        monkeypatch.setenv(name, environment[name])
+    options = {
+        "cores": 1,
+        "memory": "1 GB",
+        "workers": 1,
+        "log_directory": str(tmp_path),
+        "local_directory": str(tmp_path),
+        "scheduler_options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
+        "worker_extra_args": ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"],
+    }
+    with connected(cluster="slurm", options=options) as client:
+        assert client.run(os.getenv, "SLURM_JOB_NAME") == dict.fromkeys(
+            client.nthreads(), "dask-worker"
+        )
+        assert ts.count_states(np.array([[5], [5], [0]], np.uint8)).distinct == 2

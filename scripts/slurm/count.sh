@@ -40,7 +40,8 @@ steps+=($!)
 
 srun --overlap --ntasks="$SLURM_NTASKS" bash -c 'exec dask worker --host "$(hostname)" "$@"' worker \
     --scheduler-file "$file" --nthreads "$SLURM_CPUS_PER_TASK" --memory-limit "$memory" \
-    --local-directory "${TMPDIR:-/tmp}" --no-dashboard --death-timeout 60 &
+    --local-directory "${TMPDIR:-/tmp}" --death-timeout 60 \
+    --no-dashboard --dashboard-address 127.0.0.1:0 &
 steps+=($!)
 
 tensorstate count --json --quiet --scheduler "$file" "$run"

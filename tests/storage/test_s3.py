@@ -89,10 +89,13 @@ def test_several_parts_and_one_that_somebody_else_adds(url):
     assert open_run(url).parts == {"0": range(40)}
     # Another file system, as another process has it: it cannot tell ours what it changed.
     other = FsspecStore.from_url(url, storage_options={"skip_instance_cache": True})
-    record(other, 40, part="b", first_instance=40)
-    assert open_run(url).parts == {"0": range(40), "b": range(40, 120)}
+    record(other, 40, 80, part="b", first_instance=40)
+    assert open_run(url).parts == {"0": range(40), "b": range(40, 80)}
+    assert len(open_run(other).parts) == 2
+    record(url, 80, part="c", first_instance=80)
+    assert len(open_run(other).parts) == 3
     check(url)
-    with pytest.raises(FileExistsError, match="part 'b' with 80 committed"):
+    with pytest.raises(FileExistsError, match="part 'b' with 40 committed"):
         ts.StateRecorder("layer", url, part="b", first_instance=40)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from zarr.abc.store import Store
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, StorePath, ZipStore
+from zarr.storage import FsspecStore, LocalStore, StorePath, ZipStore
 
 from tensorstate.storage.locks import is_lock_name
 from tensorstate.storage.remote import open_url
@@ -114,6 +114,9 @@ def is_writable(store: StoreLike) -> bool:
 def as_store(store: StoreLike, *, read_only: bool = False) -> Store:
     """Return the Zarr store that a path or URL names; a zip file is always read-only."""
     if isinstance(store, Store):
+        if isinstance(store, FsspecStore):
+            # Other processes write runs too: what was there a moment ago is not to be believed.
+            store.fs.invalidate_cache()
         return store
     if is_zipped(store):
         return ZippedRun(Path(store))
