@@ -20,16 +20,21 @@ ARRAY_NAME = "tests.cli.programs:ARRAY"
 STREAM_NAME = "tests.cli.programs:stream"
 SHAPE = (1, 8, 8)
 
-ARRAY = np.random.default_rng(0).normal(size=(60, *SHAPE)).astype(np.float32)
+# Small whole numbers, as are the weights: sums are exact, whatever the size of a batch.
+ARRAY = np.random.default_rng(0).integers(-4, 5, (60, *SHAPE)).astype(np.float32)
 asked_to_start = []
 
 
 def net():
     """Return a small PyTorch network for instances of the shape (1, 8, 8), always the same."""
     torch.manual_seed(0)
-    return torch.nn.Sequential(
+    network = torch.nn.Sequential(
         torch.nn.Conv2d(1, 6, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(216, 10)
     )
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.copy_((16 * weight).round())
+    return network
 
 
 def stream(start=0):

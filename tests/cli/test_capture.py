@@ -123,9 +123,9 @@ def test_whole_numbers_become_what_the_network_takes(here, tmp_path):
     ended = here(*arguments, "--threshold", 0)
     assert ended.returncode == 1
     assert "the model does not take what is in" in ended.stderr
-    assert here(*arguments, "--rescale", "1/255").returncode == 0
+    assert here(*arguments, "--rescale", "1/4").returncode == 0
     found = ts.open_run(tmp_path / "run")["0_states"]
-    assert counts_of(found) == expected_counts(pixels.astype(np.float32) * np.float32(1 / 255))
+    assert counts_of(found) == expected_counts(pixels.astype(np.float32) / 4)
 
 
 def test_resume_reads_nothing_twice(here, tmp_path):

@@ -103,5 +103,5 @@ def capture_in_one_piece(folder):
     exec((folder / "digits.py").read_text(), program)
     network = ts.build_efficiency_model(program["network"]().eval(), "Conv2d")
     with torch.inference_mode():
-        network(torch.from_numpy(program["images"]()).float() * np.float32(1 / 255))
+        network(torch.from_numpy(program["images"]() * (1 / 255)).float())
     return network.efficiency_layers[0]

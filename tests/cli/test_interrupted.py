@@ -108,3 +108,27 @@ def test_a_count_on_a_terminal_that_is_stopped_removes_its_spill(tmp_path):
     terminal.close()
     assert terminal.exitstatus == 130
     assert list(spill.iterdir()) == []
+
+
+UNREGISTERED = """
+import sys
+from concurrent.futures import ThreadPoolExecutor, thread
+import dask.threaded
+from tensorstate.cli import main
+
+pool = dask.threaded.default_pool = ThreadPoolExecutor(1)
+pool.submit(int).result()
+thread._threads_queues.clear()
+sys.argv = "tensorstate capture tests.cli.test_interrupted:interrupt x -o y --attach-to z".split()
+main()
+"""
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_a_thread_that_was_just_being_started_does_not_keep_the_process():
+    """What a signal leaves between the start of a thread and its registration is waited for."""
+    ended = subprocess.run([sys.executable, "-c", UNREGISTERED], cwd=ROOT, timeout=120)
+    assert ended.returncode == 130

@@ -50,6 +50,7 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")
+        _end_threads()
         sys.exit(INTERRUPTED)
     except (OSError, ValueError, ImportError) as error:
         say(f"{error}{_what_to_install(error)}")
@@ -74,6 +75,16 @@ def _commands() -> None:
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     # What cleans up after Ctrl-C then cleans up after SIGTERM, too.
     raise KeyboardInterrupt
+
+
+def _end_threads() -> None:
+    """Let the threads of Dask's pool end, for which the process waits at its own end.
+
+    Python tells them by itself, but not one that was just being started when the signal came.
+    """
+    pool = getattr(sys.modules.get("dask.threaded"), "default_pool", None)
+    if pool is not None:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _what_to_install(error: Exception) -> str:
