@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tensorstate.counting import kernels, partitions
+from tensorstate.counting.claims import Claims, Turn
 from tensorstate.counting.keys import (
     U8Array,
     U64Array,
@@ -84,25 +86,85 @@ def count_block(
     list of Piece
         At most two, in the order of the rows that they count.
     """
+    return _count_batches(
+        _Consecutive(batches, rows), width, first_row, bits, table_bytes, scratch, is_all
+    )
+
+
+def count_claims(claims: Claims, bits: int, table_bytes: float = math.inf) -> list[Piece]:
+    """Count rows for as long as there are some to claim, as other threads do meanwhile.
+
+    Parameters
+    ----------
+    claims : Claims
+        Fewer than 2**32 rows.
+    bits, table_bytes
+        As for `count_block`.
+
+    Returns
+    -------
+    list of Piece
+        At least one.
+    """
+    pieces: list[Piece] = []
+    while claims.left or not pieces:
+        pieces += _count_batches(Turn(claims), claims.width, 0, bits, table_bytes)
+    return pieces
+
+
+class _Batches(Protocol):
+    """Batches of rows, one after the other."""
+
+    def __iter__(self) -> Iterator[tuple[int, U8Array]]:
+        """Yield the number of a row, and (n, W) rows from that one on."""
+
+    def rows_from(self, row: int) -> int:
+        """Settle how many rows come from this row on, of the last batch; return that."""
+
+
+@dataclass(frozen=True)
+class _Consecutive:
+    batches: Iterable[U8Array]
+    rows: int
+
+    def __iter__(self) -> Iterator[tuple[int, U8Array]]:
+        row = 0
+        for batch in self.batches:
+            yield row, batch
+            row += len(batch)
+
+    def rows_from(self, row: int) -> int:
+        return self.rows - row
+
+
+def _count_batches(
+    batches: _Batches,
+    width: int,
+    first_row: int,
+    bits: int,
+    table_bytes: float,
+    scratch: Scratch | None = None,
+    is_all: bool = False,
+) -> list[Piece]:
     pieces: list[Piece] = []
     words = words_per_key(width)
     counter: Addresses | Table | Divided
     counter = Addresses(1 << 8 * width) if width <= 2 else Table(words, table_bytes)
-    room = empty_keys(min(rows, ROWS_AT_ONCE), words)
-    row = 0
-    for batch in _in_chunks(batches, ROWS_AT_ONCE):
+    room = empty_keys(0, words)
+    for row, batch in _in_chunks(batches, ROWS_AT_ONCE):
+        if len(batch) > len(room):
+            room = empty_keys(len(batch), words)
         keys = key_words(batch, room)
         used = counter.count(keys, row)
         while used < len(keys):
             counted = counter.piece(bits, first_row)
-            left = rows - row - used
+            left = batches.rows_from(row + used)
             if isinstance(counter, Table) and _is_worth_addresses(counted, left, table_bytes):
                 counter = Addresses(ADDRESSED_PLACES, counted)
             else:
                 pieces.append(counted)
                 counter = Divided(left, words, bits, scratch)
             used += counter.count(keys[used:], row + used)
-        row += len(keys)
     # A single piece needs no partitions, unless it is to be counted yet.
     alone = is_all and not pieces and not isinstance(counter, Divided)
     pieces.append(counter.piece(0 if alone else bits, first_row))
@@ -174,7 +236,8 @@ class Table:
         self._words = words
         self._most_bytes = most_bytes
         self._bits = FIRST_BITS
-        self._distinct = self._distinct_before = self._rows_before = 0
+        self._distinct = self._distinct_before = 0
+        self._rows = self._rows_before = 0
         self._renew()
 
     def _renew(self) -> None:
@@ -192,24 +255,25 @@ class Table:
                 first_row + total,
             )
             total += used
-            if total == len(keys) or self._is_useless(first_row + total):
+            self._rows += used
+            if total == len(keys) or self._is_useless():
                 return total
             if table_bytes(self._next_bits(), self._words) > self._most_bytes:
                 return total
-            self._grow(first_row + total)
+            self._grow()
 
-    def _is_useless(self, rows: int) -> bool:
+    def _is_useless(self) -> bool:
         if not kernels.is_full(len(self._table), self._distinct):
             return True  # too many collisions
         new = self._distinct - self._distinct_before
         limit = MOST_NEW.get(self._bits, 0.5)
-        return self._bits >= FEW_BITS and new > limit * (rows - self._rows_before)
+        return self._bits >= FEW_BITS and new > limit * (self._rows - self._rows_before)
 
     def _next_bits(self) -> int:
         return self._bits + (2 if self._bits < MANY_BITS else 1)
 
-    def _grow(self, rows: int) -> None:
-        self._distinct_before, self._rows_before = self._distinct, rows
+    def _grow(self) -> None:
+        self._distinct_before, self._rows_before = self._distinct, self._rows
         self._bits = self._next_bits()
         smaller, slots = self._table, self._taken()
         self._renew()
@@ -258,10 +322,8 @@ class Divided:
 
     def count(self, keys: U64Array, first_row: int) -> int:
         """Divide the keys of consecutive rows, and return how many they were."""
-        row = first_row
-        for chunk in _in_chunks([keys], partitions.CHUNK_ROWS):
+        for row, chunk in _in_chunks([(first_row, keys)], partitions.CHUNK_ROWS):
             self._append_chunk(frozen(chunk), row)
-            row += len(chunk)
         return len(keys)
 
     def _append_chunk(self, keys: U64Array, first_row: int) -> None:
@@ -293,7 +355,9 @@ def _aligned_zeros(length: int) -> U64Array:
     return room[start : start + length]
 
 
-def _in_chunks(arrays: Iterable[npt.NDArray[T]], length: int) -> Iterator[npt.NDArray[T]]:
-    for array in arrays:
+def _in_chunks(
+    arrays: Iterable[tuple[int, npt.NDArray[T]]], length: int
+) -> Iterator[tuple[int, npt.NDArray[T]]]:
+    for row, array in arrays:
         for start in range(0, len(array), length):
-            yield array[start : start + length]
+            yield row + start, array[start : start + length]

@@ -11,7 +11,8 @@ from typing import Any
 
 from dask.delayed import Delayed
 
-from tensorstate.counting.blocks import count_block
+from tensorstate.counting.blocks import count_block, count_claims
+from tensorstate.counting.claims import Claims
 from tensorstate.counting.histogram import StateHistogram
 from tensorstate.counting.memory import MemoryLimit, give_back
 from tensorstate.counting.out_of_core import (
@@ -152,7 +153,12 @@ def _count_in_memory(
 ) -> StateHistogram:
     bits = plan.partitions.bit_length() - 1
     ranges = _ranges(bits, where.threads)
-    graph, counted = _block_graph(_count, blocks, plan.width, bits, plan.share, len(blocks) == 1)
+    # With more blocks than threads, Dask gives the next one to the thread that is free.
+    if where.in_process and 1 < len(blocks) <= where.threads and Claims.suit(blocks):
+        graph, counted = _claim_graph(Claims(blocks, plan.width, len(blocks)), bits, plan.share)
+    else:
+        is_all = len(blocks) == 1
+        graph, counted = _block_graph(_count, blocks, plan.width, bits, plan.share, is_all)
     if len(blocks) == 1:
         whole = "whole-" + counted[0][0]
         parts = compute(graph | {whole: (merged, counted[0])}, [whole], where, progress)
@@ -201,6 +207,13 @@ def _block_graph(
         spans = tuple(replace(span, source=None) for span in block.spans)
         graph[name, number] = (_run, sources, replace(block, spans=spans), number, task, *args)
     return graph, [(name, number) for number in range(len(blocks))]
+
+
+def _claim_graph(claims: Claims, bits: int, table_bytes: int) -> tuple[Graph, list[Key]]:
+    """Return a task for each thread that claims rows, and their keys."""
+    name = f"count-{uuid.uuid4().hex}"
+    keys = [(name, number) for number in range(claims.threads)]
+    return dict.fromkeys(keys, (count_claims, claims, bits, table_bytes)), keys
 
 
 def _run(
