@@ -1,3 +1,4 @@
+import math
 import pickle
 
 import numpy as np
@@ -6,9 +7,10 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tensorstate.bits import compress_states
 from tensorstate.counting import StateHistogram, count_states
 from tensorstate.counting.keys import mixed_hash
-from tests.strategies import as_dict, count_by_hand, packed_states, reproducible
+from tests.strategies import as_dict, count_by_hand, packed_states, reproducible, seeds
 
 
 def files(folder):
@@ -186,3 +188,23 @@ def test_damage_is_found(tmp_path):
 def test_it_travels(rows):
     found = count_states(rows)
     assert pickle.loads(pickle.dumps(found)) == found
+
+
+@reproducible
+@given(data=st.data(), seed=seeds)
+def test_entropies_do_not_depend_on_the_order_of_rows_or_neurons(data, seed):
+    rng = np.random.default_rng(seed)
+    neurons, rows = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 200))
+    fires = rng.random((rows, neurons)) < data.draw(st.sampled_from([0.02, 0.3]))
+    other = fires[rng.permutation(rows)][:, rng.permutation(neurons)]
+    one, two = (count_states(compress_states(some)) for some in (fires, other))
+    for mine, theirs in zip(one.spectrum(), two.spectrum(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    for alpha in (0, 1, 2, float("inf")):
+        assert one.entropy(alpha) == two.entropy(alpha)
+    assert 0 <= one.entropy() <= min(neurons, math.log2(rows)) + 1e-12
+    half = rows // 2
+    if half:
+        parts = [count_states(compress_states(some)) for some in (fires[:half], fires[half:])]
+        merged = parts[0].merge(parts[1].with_first_rows(lambda first: first + half))
+        assert merged == one
