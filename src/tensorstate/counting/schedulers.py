@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,6 +27,7 @@ __all__ = [
     "calling_thread",
     "compute",
     "find_scheduler",
+    "threads_if",
     "workers_of",
 ]
 
@@ -116,6 +118,11 @@ def find_scheduler() -> Scheduler:
     if get is dask.local.get_sync:
         return Scheduler(get, 1, True)
     return Scheduler(get, threads, get is dask.threaded.get)
+
+
+def threads_if(only_here: bool) -> AbstractContextManager[Any]:
+    """Let threads of this process run the tasks meanwhile, if no other one has the rows."""
+    return dask.config.set({"scheduler": "threads"} if only_here else {})  # type: ignore[no-any-return]
 
 
 def calling_thread() -> Scheduler:

@@ -31,6 +31,7 @@ from tensorstate.counting.memory import MemoryLimit
 from tensorstate.storage.entry import HistogramEntry, Spectrum, is_older, remove_entries
 from tensorstate.storage.increments import Coverage, coverage_of, is_covered_by
 from tensorstate.storage.part import PartReader
+from tensorstate.storage.stores import to_write
 
 __all__ = ["HistogramCache"]
 
@@ -106,8 +107,7 @@ class HistogramCache:
         path = StorePath(self._path.store, self._path.path)
         # Stores have errors of their own for what they cannot do.
         with contextlib.suppress(Exception):
-            if path.store.read_only:
-                path = StorePath(path.store.with_read_only(False), path.path)
+            path = to_write(path)
             # A run that was overwritten meanwhile is not to find an entry of the old one.
             if all(part.is_current() for part in parts):
                 entry = HistogramEntry.write(path, histogram)

@@ -70,12 +70,13 @@ class LabelStatistics:
         """
         found = self._of_labels(labels, instances, memory_limit, spill)
         overlap = _overlap(list(found.values()))
+        entropies = [some.entropy() for some in found.values()]
         return pd.DataFrame(
             {
                 "states": [some.total for some in found.values()],
                 "distinct": [some.distinct for some in found.values()],
-                "entropy": [some.entropy() for some in found.values()],
-                "efficiency": [efficiency(some.entropy(), self.neurons) for some in found.values()],
+                "entropy": entropies,
+                "efficiency": [efficiency(bits, self.neurons) for bits in entropies],
                 "specific": overlap.specific,
                 "specific_mass": overlap.specific_mass,
             },
@@ -115,7 +116,8 @@ class LabelStatistics:
         limits = {"memory_limit": memory_limit, "spill": spill}
         every: StateHistogram = self.histogram(instances, **limits)
         totals = [some.total for some in found.values()]
-        told = information(every.entropy(), [some.entropy() for some in found.values()], totals)
+        state_entropy = every.entropy()
+        told = information(state_entropy, [some.entropy() for some in found.values()], totals)
         distincts = [some.distinct for some in found.values()]
         bias = information_bias(every.distinct, distincts, every.total)
         return pd.Series(
@@ -123,7 +125,7 @@ class LabelStatistics:
                 "information": told,
                 "bias": bias,
                 "corrected": told - bias,
-                "state_entropy": every.entropy(),
+                "state_entropy": state_entropy,
                 "label_entropy": entropy(np.array(totals)),
             },
             name=self.name,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import dask
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.counting import StateHistogram, count_states
+from tensorstate.counting.schedulers import threads_if
 from tensorstate.metrics import hamming_kernel, naswot_score
 from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.rows import RawStates, instance_numbers
@@ -133,8 +133,7 @@ class PatternStatistics(Mapping[str, LayerStates]):
         neural networks", NeurIPS 27 (2014).
         """
         patterns = self._patterns(layers)
-        # Rows that only this process has are not to be looked for by another one.
-        with dask.config.set({"scheduler": "threads"} if patterns.in_memory else {}):
+        with threads_if(patterns.in_memory):
             return count_states(patterns, **limits)
 
     def hamming_kernel(

@@ -16,7 +16,7 @@ from tensorstate.counting.blocks import count_block
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.memory import MemoryLimit, as_text, parse_limit
 from tensorstate.counting.pieces import Counted, merged, partition, partition_bits
-from tensorstate.counting.schedulers import find_scheduler
+from tensorstate.counting.schedulers import find_scheduler, threads_if
 from tensorstate.storage import selection
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.selection import SelectedRows, count_nothing, count_selected, select
@@ -122,9 +122,7 @@ def count_by_label(
     ValueError
         If the limit is too small for one label, or for the results.
     """
-    # Rows that only this process has are not to be looked for by another one.
-    here = {"scheduler": "threads"} if any(part.in_memory for part in parts) else {}
-    with dask.config.set(here):
+    with threads_if(any(part.in_memory for part in parts)):
         selected = select(parts, instances, positions)
         rows_of_labels = np.zeros(len(labels), np.int64)
         for rows in selected:

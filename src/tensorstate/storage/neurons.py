@@ -7,12 +7,11 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
-import dask
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate.counting.schedulers import Graph, Key, compute, find_scheduler
+from tensorstate.counting.schedulers import Graph, Key, compute, find_scheduler, threads_if
 from tensorstate.counting.sources import Block, cut, read
 from tensorstate.firing import check_paired_neurons, cofiring_counts, firing_counts
 from tensorstate.metrics import multi_information, neuron_table
@@ -57,7 +56,7 @@ class NeuronStatistics:
         ValueError, IndexError, DamagedChunkError
             As for `histogram`.
         """
-        return sum_over_rows(self._rows_of(instances), firing_counts, self.neurons)
+        return self._fired(instances)[0]
 
     def cofiring_counts(self, instances: ArrayLike | None = None) -> NDArray[np.int64]:
         """Count in how many states two neurons fire together, for each pair of neurons.
@@ -110,9 +109,7 @@ class NeuronStatistics:
         >>> layer.neuron_summary()[["rate", "entropy", "always_on"]].to_numpy().tolist()
         [[1.0, 0.0, True], [0.5, 1.0, False], [0.5, 1.0, False]]
         """
-        rows = self._rows_of(instances)
-        fired = sum_over_rows(rows, firing_counts, self.neurons)
-        return neuron_table(fired, sum(len(some) for some in rows))
+        return neuron_table(*self._fired(instances))
 
     def multi_information(self, estimator: str = "plugin") -> float:
         """Multi-information of the neurons: what they tell about each other, in bits.
@@ -136,9 +133,13 @@ class NeuronStatistics:
         S. Watanabe, IBM Journal of Research and Development 4 (1960) 66-82.
         """
         entropy = self.entropy(estimator=estimator)
-        rows = self._rows_of(None)
+        return multi_information(*self._fired(None), entropy)
+
+    def _fired(self, instances: ArrayLike | None) -> tuple[NDArray[np.int64], int]:
+        """Return in how many states each neuron fires, and how many states there are."""
+        rows = self._rows_of(instances)
         fired = sum_over_rows(rows, firing_counts, self.neurons)
-        return multi_information(fired, sum(len(some) for some in rows), entropy)
+        return fired, sum(len(some) for some in rows)
 
 
 def sum_over_rows(
@@ -168,9 +169,7 @@ def sum_over_rows(
         If a chunk is missing or damaged.
     """
     parts = (some.part if isinstance(some, SelectedRows) else some for some in rows)
-    # Rows that only this process has are not to be looked for by another one.
-    here = {"scheduler": "threads"} if any(part.in_memory for part in parts) else {}
-    with dask.config.set(here):
+    with threads_if(any(part.in_memory for part in parts)):
         where = find_scheduler()
         blocks, _, width = cut(list(rows), where.threads, in_process=where.in_process)
         name = f"neurons-{uuid.uuid4().hex}"

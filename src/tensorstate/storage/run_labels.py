@@ -16,6 +16,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import ArrayNotFoundError, NodeTypeValidationError
 
 from tensorstate.storage.labels import label_codes
+from tensorstate.storage.stores import to_write
 
 __all__ = ["load_labels", "store_labels"]
 
@@ -34,12 +35,8 @@ def store_labels(group: zarr.Group, labels: ArrayLike, instances: int) -> None:
         If nothing can be written there.
     """
     names, codes = label_codes(labels, instances)
-    store = group.store
-    if store.read_only:  # a run is opened for reading
-        store = store.with_read_only(False)
     zarr.create_array(
-        store,
-        name=f"{group.path}/{_NAME}".lstrip("/"),
+        to_write(group.store_path / _NAME),
         data=codes.astype(np.int32),
         compressors=[BloscCodec(cname="lz4"), Crc32cCodec()],
         fill_value=_UNWRITTEN,
@@ -57,7 +54,7 @@ def load_labels(group: zarr.Group, where: str) -> NDArray[Any] | None:
         If they are damaged, or whoever stored them did not come to the end.
     """
     try:
-        array = zarr.open_array(group.store, path=f"{group.path}/{_NAME}".lstrip("/"), mode="r")
+        array = zarr.open_array(group.store_path / _NAME, mode="r")
     except (FileNotFoundError, ArrayNotFoundError, NodeTypeValidationError):
         return None
     names = np.asarray(array.attrs.get("names"))

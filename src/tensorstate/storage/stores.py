@@ -31,6 +31,7 @@ __all__ = [
     "local_folder",
     "store_holds_something",
     "store_identity",
+    "to_write",
 ]
 
 StoreLike = str | PathLike[str] | Store
@@ -50,6 +51,13 @@ def list_names(path: StorePath) -> list[str]:
         return [name async for name in path.store.list_dir(path.path)]
 
     return sorted(sync(names()))
+
+
+def to_write(path: StorePath) -> StorePath:
+    """Return the same place in a store that was opened for reading, to write there."""
+    if not path.store.read_only:
+        return path
+    return StorePath(path.store.with_read_only(False), path.path)
 
 
 def store_holds_something(store: StoreLike) -> bool:

@@ -6,12 +6,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 
-import dask
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tensorstate.counting.schedulers import Graph, compute, find_scheduler
+from tensorstate.counting.schedulers import Graph, compute, find_scheduler, threads_if
 from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.offsets import StoredOffsets
@@ -82,8 +81,7 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
             step = max(_TASK_BYTES // (rows * reader.shape[1]), 1)
             for start in range(0, len(chunks), step):
                 graph[name, len(graph)] = (_damaged_chunks, *what, chunks[start : start + step])
-    # Rows that only this process has are not to be looked for by another one.
-    with dask.config.set({"scheduler": "threads"} if here else {}):
+    with threads_if(here):
         for chunks in compute(graph, [*graph], find_scheduler(), progress) if graph else []:
             damage += chunks
     order = list(found.layers)
