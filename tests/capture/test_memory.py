@@ -15,17 +15,17 @@ import json, sys, time
 import keras
 import numpy as np
 import tensorstate as ts
-from tensorstate.storage import part
+from tensorstate.storage.part_writer import PartWriter
 from tests.capture.test_memory import BATCH, LAYERS, NEURONS, QUEUE, STEPS
 from tests.counting.limits import resident
 
-write_chunk = part.PartWriter._write_chunk
+write_chunk = PartWriter._write_chunk
 
 def write_slowly(self):
     time.sleep(0.01)
     write_chunk(self)
 
-part.PartWriter._write_chunk = write_slowly
+PartWriter._write_chunk = write_slowly
 
 keras.utils.set_random_seed(0)
 inputs = x = keras.layers.Input((NEURONS,))

@@ -10,7 +10,8 @@ from zarr.storage import MemoryStore
 from tensorstate.storage import DamagedChunkError, LayerInfo, RunWriter, open_run
 from tensorstate.storage import format as store_format
 from tensorstate.storage.offsets import EqualLengths, divide
-from tensorstate.storage.part import PartReader, PartWriter
+from tensorstate.storage.part import PartReader
+from tensorstate.storage.part_writer import PartWriter
 from tests.storage.stores import ReadingStore, RecordingStore
 from tests.strategies import as_dict, count_by_hand, reproducible, seeds
 

@@ -10,7 +10,8 @@ from zarr.storage import LocalStore, WrapperStore
 from tensorstate.storage import format as store_format
 from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.format import LayerInfo
-from tensorstate.storage.part import PartReader, PartWriter
+from tensorstate.storage.part import PartReader
+from tensorstate.storage.part_writer import PartWriter
 from tests.storage.stores import RecordingStore
 
 

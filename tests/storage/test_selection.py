@@ -11,7 +11,7 @@ from tensorstate.capture import StateRecorder
 from tensorstate.counting import count_states
 from tensorstate.storage import LayerInfo, RunWriter, open_run
 from tensorstate.storage import format as store_format
-from tensorstate.storage.part import PartWriter
+from tensorstate.storage.part_writer import PartWriter
 from tensorstate.storage.selection import select
 from tests.storage.stores import ReadingStore
 from tests.strategies import as_dict, count_by_hand, seeds

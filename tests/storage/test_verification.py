@@ -16,7 +16,7 @@ from zarr.storage import MemoryStore
 import tensorstate as ts
 from tensorstate.storage import LayerInfo, open_run
 from tensorstate.storage import format as store_format
-from tensorstate.storage.part import PartWriter
+from tensorstate.storage.part_writer import PartWriter
 from tests.strategies import reproducible, seeds
 
 POSITIONS = {"a": 3, "b": 1}

@@ -13,7 +13,8 @@ from tensorstate.counting.keys import words_per_key
 from tensorstate.storage.counted import CountedRows, entries_of
 from tensorstate.storage.entry import HistogramEntry, remove_entries
 from tensorstate.storage.increments import count_parts, counted_before
-from tensorstate.storage.part import PartReader, PartWriter
+from tensorstate.storage.part import PartReader
+from tensorstate.storage.part_writer import PartWriter
 
 __all__ = ["LiveCounter"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import OpenedRun, WriterPart
-from tensorstate.storage.part import PartWriter
+from tensorstate.storage.part_writer import PartWriter
 
 __all__ = ["LaterRows", "WriteQueue", "WrittenLayer"]
 

@@ -21,7 +21,8 @@ from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import Codec, LayerInfo
 from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import MODES, WriterPart, open_to_write, writer_part
-from tensorstate.storage.part import PartReader, PartWriter
+from tensorstate.storage.part import PartReader
+from tensorstate.storage.part_writer import PartWriter
 from tensorstate.storage.queue import LaterRows, WriteQueue, WrittenLayer
 from tensorstate.storage.stores import StoreLike, describe_store, store_identity
 from tensorstate.storage.survey import ONLY_PART
