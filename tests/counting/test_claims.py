@@ -94,6 +94,50 @@ def test_states_that_are_new_at_first_and_come_back_later():
             assert histogram == count_states(rows)
 
 
+class Chunks:
+    """Rows that are read chunk by chunk, as those on a local disk are."""
+
+    dtype = np.dtype(np.uint8)
+    is_read_by_chunk = True
+
+    def __init__(self, rows, chunk):
+        self.shape, self.chunks, self.rows = rows.shape, (chunk, rows.shape[1]), rows
+        self.read = []
+
+    def read_batches(self, start, stop, at_once, kept):
+        kept.setdefault("calls", []).append((start, stop))
+        self.read.append((start, stop))
+        for begin in range(start, stop, self.chunks[0]):
+            yield self.rows[begin : min(begin + self.chunks[0], stop)]
+
+
+@reproducible
+@given(rows=packed_states(), threads=st.integers(1, 4), chunk=st.integers(1, 30))
+def test_chunks_are_claimed_as_a_whole(rows, threads, chunk):
+    source = Chunks(rows, chunk)
+    assert Claims.suit(cut(source, 50))
+    shared = Claims(cut(source, 50), rows.shape[1], threads)
+    with ThreadPoolExecutor(threads) as pool:
+        counted = pool.map(lambda _: blocks.count_claims(shared, 2), range(threads))
+        pieces = [piece for some in counted for piece in some]
+    assert as_dict(StateHistogram(*merged(pieces), rows.shape[1]), rows) == count_by_hand(rows)
+    assert all(
+        start % chunk == 0 and stop % chunk in (0, len(rows) % chunk) for start, stop in source.read
+    )
+    assert (
+        sorted(start for start, _ in source.read)[1:]
+        == sorted(stop for _, stop in source.read)[:-1]
+    )
+
+
+def test_a_turn_lets_sources_keep_what_is_slow_to_get():
+    source = Chunks(np.zeros((100, 1), np.uint8), 10)
+    turn = Turn(Claims(cut(source, 50), 1, 1))
+    assert sum(len(rows) for _, rows in turn) == 100
+    assert len(source.read) == 10
+    assert turn._kept["calls"] == source.read
+
+
 def test_rows_that_come_from_files_are_not_claimed(tmp_path):
     rows = np.zeros((100, 3), np.uint8)
     np.save(tmp_path / "rows.npy", rows)

@@ -105,7 +105,7 @@ class Reusing:
     def __init__(self, rows, at_once, missing=0):
         self.shape, self.rows, self.at_once, self.missing = rows.shape, rows, at_once, missing
 
-    def read_batches(self, start, stop, at_once):
+    def read_batches(self, start, stop, at_once, kept=None):
         room = np.empty((self.at_once, self.rows.shape[1]), np.uint8)
         for begin in range(start, stop - self.missing, self.at_once):
             batch = self.rows[begin : min(begin + self.at_once, stop)]

@@ -161,6 +161,31 @@ def test_what_shrinks_too_little_is_not_compressed(tmp_path, cname, filled, is_p
     np.testing.assert_array_equal(through_zarr(tmp_path)[:], rows)
 
 
+def test_what_is_not_compressed_is_not_copied(tmp_path):
+    rows = some_rows(40, 1 << 17)
+    array = write(tmp_path, rows, 10)
+    chunks = LocalChunks.of(array)
+    for number in range(4):
+        chunks.write(number, rows[10 * number : 10 * number + 10])
+    kept = {}
+    room, stored = chunks.rooms(kept)
+    assert all(one is other for one, other in zip(chunks.rooms(kept), (room, stored), strict=True))
+    found = chunks.read(2, room, stored)
+    np.testing.assert_array_equal(found, rows[20:30])
+    assert np.shares_memory(found, stored)
+    assert not np.shares_memory(found, room)
+    reader = PartReader(array, "here")
+    addresses = {
+        batch.ctypes.data
+        for begin in (0, 20)
+        for batch in reader.read_batches(begin, begin + 20, 1, kept)
+    }
+    assert len(addresses) == 1
+    # Slices are the caller's own.
+    first, second = reader[0:10], reader[10:20]
+    np.testing.assert_array_equal(np.concatenate([first, second]), rows[:20])
+
+
 def test_a_chunk_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     rows = some_rows(8, 3)
     array = write(tmp_path, rows, 4)
@@ -449,5 +474,5 @@ def test_a_huge_file_is_not_read(tmp_path):
     reader = PartReader(write(tmp_path, some_rows(40, 3), 16), "here")
     with open(tmp_path / STATES / "c/1/0", "wb") as file:
         file.truncate(1 << 33)  # a hole, which takes no space
-    with pytest.raises(DamagedChunkError, match="it has 8589934592 bytes, and no chunk has more"):
+    with pytest.raises(DamagedChunkError, match="it has 8589934592 bytes, and chunks have 20 to"):
         reader[:]

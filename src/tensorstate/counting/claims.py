@@ -2,8 +2,8 @@
 
 Of blocks that are divided in advance, all threads wait for the slowest one: a processor of a
 virtual machine may be a third slower than its neighbour for a second. Here each thread claims a
-few rows at a time. They come in ascending order, so that the first row in which a thread sees a
-state is the first one of all its rows.
+few rows, or chunks of rows, at a time. They come in ascending order, so that the first row in
+which a thread sees a state is the first one of all its rows.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -50,17 +51,17 @@ class Claims:
         self._spans = [span for block in blocks for span in block.spans][::-1]
         self._next_row = blocks[0].first_row
         self._left = sum(block.rows for block in blocks)
-        self._at_once = max(self._left // (threads * CLAIMS_PER_THREAD), 1)
+        chunk = max((span.chunk for span in self._spans), default=1)
+        self._at_once = max(self._left // (threads * CLAIMS_PER_THREAD * chunk), 1) * chunk
         self._claiming = threads
         self._lock = threading.Lock()
 
     @staticmethod
     def suit(blocks: Sequence[Block]) -> bool:
-        """Whether rows may be claimed: where files are read, a few at a time take longer."""
+        """Whether rows may be claimed: where reading a few at a time does not take longer."""
         spans = [span for block in blocks for span in block.spans]
         return sum(block.rows for block in blocks) < MOST_ROWS and all(
-            isinstance(span.source, np.ndarray) and not isinstance(span.source, np.memmap)
-            for span in spans
+            _is_read_by_chunk(span.source) for span in spans
         )
 
     @property
@@ -90,7 +91,8 @@ class Claims:
         taken = 0
         while self._spans and taken < rows:
             span = self._spans.pop()
-            middle = min(span.start + rows - taken, span.stop)
+            chunks = -(-(rows - taken) // span.chunk)
+            middle = min(span.start + chunks * span.chunk, span.stop)
             if middle < span.stop:
                 self._spans.append(replace(span, start=middle))
             spans.append(replace(span, stop=middle))
@@ -99,6 +101,12 @@ class Claims:
         self._next_row += taken
         self._left -= taken
         return block
+
+
+def _is_read_by_chunk(source: Any) -> bool:
+    if isinstance(source, np.ndarray):
+        return not isinstance(source, np.memmap)
+    return bool(getattr(source, "is_read_by_chunk", False))
 
 
 class Turn:
@@ -114,6 +122,7 @@ class Turn:
         self._claims = claims
         self._end = 0
         self._share: Block | None = None
+        self._kept: dict[Any, Any] = {}
 
     def __iter__(self) -> Iterator[tuple[int, U8Array]]:
         """Yield the number of the first row, and (n, width) rows to be used before the next."""
@@ -126,7 +135,7 @@ class Turn:
     def _batches(self, block: Block) -> Iterator[tuple[int, U8Array]]:
         row = block.first_row
         self._end = row + block.rows
-        for rows in read(block, self._claims.width):
+        for rows in read(block, self._claims.width, self._kept):
             yield row, rows
             row += len(rows)
 

@@ -37,12 +37,15 @@ class Span:
         Row numbers in the source.
     step : int
         How many rows are read at once: whole chunks, where the source has chunks.
+    chunk : int
+        How many rows can only be read together, from `start` on.
     """
 
     source: Any
     start: int
     stop: int
     step: int
+    chunk: int = 1
 
 
 @dataclass(frozen=True)
@@ -187,12 +190,13 @@ def _arrays(states: Any) -> list[Any]:
     return arrays
 
 
-def read(block: Block, width: int) -> Iterator[U8Array]:
+def read(block: Block, width: int, kept: dict[Any, Any] | None = None) -> Iterator[U8Array]:
     """Read the rows of a block, a few chunks at a time.
 
-    A source may have the method ``read_batches(start, stop, at_once)``. It yields the rows from
-    `start` up to `stop`, in order and as many at once as it likes, or else `at_once`, and may
-    put them where those before were: fresh memory is slow to get.
+    A source may have the method ``read_batches(start, stop, at_once, kept)``. It yields the rows
+    from `start` up to `stop`, in order and as many at once as it likes, or else `at_once`, and may
+    put them where those before were: fresh memory is slow to get. What it wants to use again when
+    it is called the next time, it puts into the dictionary `kept`.
 
     Parameters
     ----------
@@ -200,6 +204,8 @@ def read(block: Block, width: int) -> Iterator[U8Array]:
         What to read.
     width : int
         Bytes of a row.
+    kept : dict, optional
+        For one block after the other, by one thread: what sources keep.
 
     Yields
     ------
@@ -211,16 +217,17 @@ def read(block: Block, width: int) -> Iterator[U8Array]:
     ValueError
         If a source gives something else than the rows that it claimed to have.
     """
+    kept = {} if kept is None else kept
     for span in block.spans:
         if hasattr(span.source, "read_batches"):
-            yield from _read_batches(span, width)
+            yield from _read_batches(span, width, kept)
         else:
             yield from _read_slices(span, width)
 
 
-def _read_batches(span: Span, width: int) -> Iterator[U8Array]:
+def _read_batches(span: Span, width: int, kept: dict[Any, Any]) -> Iterator[U8Array]:
     start = span.start
-    for rows in span.source.read_batches(span.start, span.stop, span.step):
+    for rows in span.source.read_batches(span.start, span.stop, span.step, kept):
         stop = min(start + len(rows), span.stop)
         _check_rows(span.source, start, stop, width, rows)
         yield rows
@@ -316,7 +323,7 @@ def _spans(
             whole = length if getattr(array, "_mmap", None) is None else at_once
             yield Span(array[start:stop], 0, stop - start, whole)
         else:
-            yield Span(array, start, stop, at_once)
+            yield Span(array, start, stop, at_once, step)
 
 
 def _rows_per_chunk(array: Any) -> int:

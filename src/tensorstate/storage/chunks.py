@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import struct
 import uuid
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import google_crc32c
+import crc32c
 import numpy as np
 import zarr
 from numcodecs import blosc
@@ -52,6 +53,9 @@ half are those that LZ4 is slowest with; who wants the smaller files asks for zs
 
 _MEMCPYED = 2  # blosc's flag of a chunk that is stored as it is
 _PLAIN_BLOCK = 1 << 20
+
+_READ_BYTES = 256 << 10
+"""What is read at once is still in the processor's cache when its checksum is computed."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,22 @@ class LocalChunks:
         """Return the name of a chunk of rows, within the array."""
         return self.metadata.encode_chunk_key((number, 0))
 
-    def rooms(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return memory for the rows of a chunk, and for its file, as `read` takes them."""
-        return np.empty(self.shape, np.uint8), np.empty(self._most_stored, np.uint8)
+    def rooms(
+        self, kept: dict[Any, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return memory for the rows of a chunk, and for its file, as `read` takes them.
 
-    def read(self, number: int, rows: NDArray[np.uint8], stored: NDArray[np.uint8]) -> None:
+        It is the same for chunks of one shape, as long as `kept` is: fresh memory is slow to get.
+        """
+        kept = {} if kept is None else kept
+        if self.shape not in kept:
+            rooms = np.empty(self.shape, np.uint8), np.empty(self._most_stored, np.uint8)
+            kept[self.shape] = rooms
+        return kept[self.shape]
+
+    def read(
+        self, number: int, rows: NDArray[np.uint8], stored: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
         """Read a chunk.
 
         Parameters
@@ -113,9 +128,15 @@ class LocalChunks:
         number : int
             Which chunk of rows.
         rows : uint8 array of the shape of a chunk, C-contiguous
-            Filled with its rows, also with those of the last chunk that nobody wrote.
+            Filled with its rows, unless these are stored as they are.
         stored : (n,) uint8
             Overwritten with what its file holds: `rooms` gives one that is long enough.
+
+        Returns
+        -------
+        uint8 array of the shape of a chunk
+            Its rows, also those of the last chunk that nobody wrote: `rows`, or where they came
+            to lie in `stored`.
 
         Raises
         ------
@@ -124,11 +145,12 @@ class LocalChunks:
         ValueError, RuntimeError
             If what is there is damaged; the text says in which way.
         """
-        stored = self._load(os.path.join(self.folder, self.key(number)), stored)
-        content = _checked(stored)
+        content = self._load(os.path.join(self.folder, self.key(number)), stored)
         # A checksum can be made to fit: blosc is to write no more than there is room for.
-        _check_header(content, rows.size)
+        if _is_plain(content, rows.size):
+            return content[_HEADER.size :].reshape(rows.shape)
         blosc.decompress(content, rows.reshape(-1))
+        return rows
 
     def write(self, number: int, rows: NDArray[np.uint8]) -> None:
         """Write a chunk, in place of what is there: whoever reads meets the old one or the new.
@@ -152,7 +174,7 @@ class LocalChunks:
             pieces: tuple[Any, ...] = (blosc.compress(content, *self._compressor),)
         else:
             pieces = (self._header_of_plain(content), content)
-        checksum = _CHECKSUM.pack(functools.reduce(google_crc32c.extend, pieces, 0))
+        checksum = _CHECKSUM.pack(functools.reduce(_extend, pieces, 0))
         path = os.path.join(self.folder, self.key(number))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         unfinished = f"{path}.{uuid.uuid4().hex}.partial"
@@ -189,23 +211,42 @@ class LocalChunks:
         return self.shape[0] * self.shape[1] + _OVERHEAD
 
     def _load(self, path: str, room: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return what is in a file, at the beginning of `room`."""
+        """Return what is in a file before its checksum, which has to fit, and lies in `room`."""
         try:
             with open(path, "rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                if size > self._most_stored:
+                if not _OVERHEAD <= size <= self._most_stored:
                     raise ValueError(
-                        f"it has {size} bytes, and no chunk has more than {self._most_stored}"
+                        f"it has {size} bytes, and chunks have {_OVERHEAD} to {self._most_stored}"
                     )
-                filled = 0
-                while filled < size:
-                    found = file.readinto(room[filled:size].data)
-                    if not found:
-                        raise ValueError(f"it ended after {filled} of {size} bytes")
-                    filled += found
-                return room[:size]
+                end = size - _CHECKSUM.size
+                found = 0
+                for start in range(0, end, _READ_BYTES):
+                    piece = room[start : min(start + _READ_BYTES, end)]
+                    _read_into(file, piece)
+                    found = _extend(found, piece)
+                _read_into(file, room[end:size])
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(*error.args) from None
+        (expected,) = _CHECKSUM.unpack(room[end:size].tobytes())
+        if found != expected:
+            raise ValueError(f"its checksum is {found:08x}, and {expected:08x} was stored with it")
+        return room[:end]
+
+
+def _read_into(file: io.FileIO, room: NDArray[np.uint8]) -> None:
+    """Fill `room` with what comes next in a file."""
+    filled = 0
+    while filled < len(room):
+        found = file.readinto(room[filled:].data)
+        if not found:
+            raise ValueError("it ended while it was read")
+        filled += found
+
+
+def _extend(checksum: int, content: bytes | NDArray[np.uint8]) -> int:
+    """Return the CRC-32C of what had `checksum` before, and of what follows."""
+    return int(crc32c.crc32c(content, checksum))
 
 
 def _chunk_shape(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -235,23 +276,21 @@ def _are_codecs_of_a_part(codecs: Any) -> bool:
     return compressor["cname"] in CODECS and compressor["shuffle"] == "noshuffle"
 
 
-def _checked(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what a chunk's file holds before its checksum, which has to fit."""
-    if len(stored) < _OVERHEAD:
-        raise ValueError(f"it has {len(stored)} bytes, and no chunk has less than {_OVERHEAD}")
-    content = stored[: -_CHECKSUM.size]
-    (expected,) = _CHECKSUM.unpack(stored[-_CHECKSUM.size :].tobytes())
-    found = google_crc32c.value(content)
-    if found != expected:
-        raise ValueError(f"its checksum is {found:08x}, and {expected:08x} was stored with it")
-    return content
+def _is_plain(content: NDArray[np.uint8], size: int) -> bool:
+    """Whether blosc stored `size` bytes as they are, and did not compress them.
 
-
-def _check_header(content: NDArray[np.uint8], size: int) -> None:
-    """Raise ValueError unless blosc says that it compressed `size` bytes to this content."""
-    *_, unpacked, block, packed = _HEADER.unpack(content[: _HEADER.size].tobytes())
+    Raises
+    ------
+    ValueError
+        Unless it says that this content is so many bytes.
+    """
+    _, _, flags, _, unpacked, block, packed = _HEADER.unpack(content[: _HEADER.size].tobytes())
+    is_plain = bool(flags & _MEMCPYED)
     if unpacked != size or packed != len(content) or block > size:
         raise ValueError(
             f"it says that {unpacked} bytes in blocks of {block} were compressed to {packed}, "
             f"and not {size} to {len(content)}"
         )
+    if is_plain and packed != _HEADER.size + size:
+        raise ValueError(f"it says that {size} bytes are stored as they are, in {packed}")
+    return is_plain

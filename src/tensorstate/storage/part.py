@@ -90,6 +90,11 @@ class PartReader:
         """Whether the rows live in this process only."""
         return is_in_memory(self._array.store)
 
+    @property
+    def is_read_by_chunk(self) -> bool:
+        """Whether one chunk at a time is read as fast as many."""
+        return self._local is not None
+
     def extents(self, positions: int | None) -> Extents:
         """Return which rows each instance has.
 
@@ -156,13 +161,15 @@ class PartReader:
         room, stored = self._local.rooms()
         for chunk, begin, end in self._chunks_of(start, stop):
             place = out[begin - start : end - start]
-            if len(place) == self.chunks[0]:
-                self._load(self._local, chunk, begin, end, place, stored)
-            else:
-                place[:] = self._load(self._local, chunk, begin, end, room, stored)
+            rows = place if len(place) == self.chunks[0] else room
+            found = self._load(self._local, chunk, begin, end, rows, stored)
+            if rows is room or not np.may_share_memory(found, place):
+                place[:] = found
         return out
 
-    def read_batches(self, start: int, stop: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+    def read_batches(
+        self, start: int, stop: int, at_once: int, kept: dict[Any, Any] | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
         """Read rows in the same memory again and again, where that can be: chunk by chunk.
 
         Parameters
@@ -172,6 +179,8 @@ class PartReader:
         at_once : int
             How many rows are read at once where chunks are not read one by one: from stores
             that take their time to answer.
+        kept : dict, optional
+            Where memory is kept between calls by one thread, one after the other.
 
         Yields
         ------
@@ -191,7 +200,7 @@ class PartReader:
             for begin in range(start, stop, at_once):
                 yield self[begin : min(begin + at_once, stop)]
             return
-        room, stored = self._local.rooms()
+        room, stored = self._local.rooms(kept)
         for chunk, begin, end in self._chunks_of(start, stop):
             yield self._load(self._local, chunk, begin, end, room, stored)
 
@@ -220,15 +229,15 @@ class PartReader:
         room: NDArray[np.uint8],
         stored: NDArray[np.uint8],
     ) -> NDArray[np.uint8]:
-        """Return rows of a chunk, which is read into `room`."""
+        """Return rows of a chunk, which is read into `room` or `stored`."""
         try:
-            local.read(chunk, room, stored)
+            rows = local.read(chunk, room, stored)
         except FileNotFoundError:
             raise self._missing(chunk, local.key(chunk)) from None
         except (ValueError, RuntimeError) as error:
             raise self._damaged(chunk, begin, end, error) from error
         first = chunk * self.chunks[0]
-        return room[begin - first : end - first]
+        return rows[begin - first : end - first]
 
     def _read_through_zarr(self, start: int, stop: int) -> NDArray[np.uint8]:
         chunks = [*self._chunks_of(start, stop)]

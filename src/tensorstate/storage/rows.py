@@ -69,10 +69,17 @@ class RawStates:
             raise ValueError("stored states cannot become an array without a copy")
         return self._read(0, len(self)).astype(dtype or self.dtype, copy=False)
 
-    def read_batches(self, start: int, stop: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+    @property
+    def is_read_by_chunk(self) -> bool:
+        """Whether one chunk at a time is read as fast as many."""
+        return all(part.is_read_by_chunk for part in self._parts)
+
+    def read_batches(
+        self, start: int, stop: int, at_once: int, kept: dict[Any, Any] | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
         """Yield rows, each batch until the next is asked for; as `PartReader.read_batches`."""
         for part, begin, end in self._parts_of(start, stop):
-            yield from part.read_batches(begin, end, at_once)
+            yield from part.read_batches(begin, end, at_once, kept)
 
     def _parts_of(self, start: int, stop: int) -> Iterator[tuple[PartReader, int, int]]:
         """Yield the parts that hold rows, and between which of their own rows they do."""
@@ -146,9 +153,16 @@ class PartRows:
         start, stop, step = rows.indices(len(self))
         return self._part[self.start + start : self.start + stop : step]
 
-    def read_batches(self, start: int, stop: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+    @property
+    def is_read_by_chunk(self) -> bool:
+        """Whether one chunk at a time is read as fast as many."""
+        return self._part.is_read_by_chunk
+
+    def read_batches(
+        self, start: int, stop: int, at_once: int, kept: dict[Any, Any] | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
         """Yield rows, each batch until the next is asked for; as `PartReader.read_batches`."""
-        return self._part.read_batches(self.start + start, self.start + stop, at_once)
+        return self._part.read_batches(self.start + start, self.start + stop, at_once, kept)
 
 
 def instance_numbers(

@@ -83,14 +83,16 @@ class SelectedRows:
         states = self.part[low - self.first : high - self.first + 1]
         return states if _is_range(numbers) else states[numbers - low]
 
-    def read_batches(self, start: int, stop: int, at_once: int) -> Iterator[NDArray[np.uint8]]:
+    def read_batches(
+        self, start: int, stop: int, at_once: int, kept: dict[Any, Any] | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
         """Yield rows, each batch until the next is asked for; as `PartReader.read_batches`."""
         numbers = self.layer_rows()[start:stop]
         if not len(numbers) or not _is_range(numbers):
             yield self[start:stop]
             return
         first = int(numbers[0]) - self.first
-        yield from self.part.read_batches(first, first + len(numbers), at_once)
+        yield from self.part.read_batches(first, first + len(numbers), at_once, kept)
 
 
 def _is_range(numbers: NDArray[np.int64]) -> bool:
