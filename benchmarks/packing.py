@@ -2,8 +2,9 @@
 
     python -m benchmarks.packing [--megabytes 160] [--repeats 9]
 
-Beside it one read of the same data (``np.sum``), which is about the most that memory allows, and
-NumPy's own way, ``np.packbits(x > 0)``. The three are interleaved and their medians shown.
+They lie position by position, or neuron by neuron ("channels first"), as in PyTorch. Beside it one
+read of the same data (``np.sum``), which is about the most that memory allows, and NumPy's own way,
+``np.packbits(x > 0)``. All are interleaved and their medians shown.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks._measure import interleaved, machine, markdown
 from tensorstate.bits import compress_states
 
 NEURONS = (10, 20, 50, 64, 100, 512)
+POSITIONS = 24 * 24
 
 
 def packbits(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -39,16 +41,19 @@ def main() -> None:
         rows = options.megabytes * 1_000_000 // (4 * neurons)
         x = np.random.default_rng(0).standard_normal((rows, neurons), dtype=np.float32)
         assert np.array_equal(compress_states(x), packbits(x))
+        turned = x[: len(x) // POSITIONS * POSITIONS].reshape(-1, neurons, POSITIONS)
         ways: dict[str, Callable[[], Any]] = {
             "read": partial(np.sum, x),
             "tensorstate": partial(compress_states, x),
+            "channels first": partial(compress_states, turned.swapaxes(1, 2)),
             "packbits": partial(packbits, x),
         }
         timings = interleaved(ways, options.repeats)
         speed = {way: x.nbytes / 1e9 / median(timings[way].wall) for way in ways}
         ratio = speed["tensorstate"] / speed["packbits"]
         table.append([neurons, *(f"{speed[way]:.1f}" for way in ways), f"{ratio:.1f}"])
-    print(markdown(["neurons", "one read", "tensorstate", "np.packbits", "ratio"], table))
+    header = ["neurons", "one read", "tensorstate", "channels first", "np.packbits", "ratio"]
+    print(markdown(header, table))
     print(
         f"\nGB/s of float32, {options.megabytes} MB, medians of {options.repeats}; {machine()}, "
         f"numpy {version('numpy')}, numba {version('numba')}, tensorstate {version('tensorstate')}"

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tensorstate.compiled import kernel
-from tensorstate.intrinsics import popcount, prefetch_to_read
+from tensorstate.intrinsics import call_prefetch, popcount, prefetch_to_read
 
 __all__ = ["LANES", "pack_channels_first", "pack_rows"]
 
@@ -19,6 +20,13 @@ LANES = 16
 
 # Elements to ask memory for ahead: the hardware's own prefetch stops at every page of 4 KiB.
 _AHEAD = 2048
+
+ROWS = 32
+"""Rows of channels that are compared together: a bit of a word for each."""
+
+# Rows of fewer elements are too short to ask for what comes later in them.
+_SHORT_ROW = 640
+_AHEAD_IN_ROW = 128
 
 
 @intrinsic(prefer_literal=True)
@@ -112,37 +120,107 @@ def pack_rows(x, neurons, limits, out):  # type: ignore[no-untyped-def]
     return nans
 
 
+@intrinsic
+def _compare_columns(typing_context, x, start, stride, limits, neuron, count, ahead, step, fires):  # type: ignore[no-untyped-def]
+    """Compare 16 neighbouring elements in each of up to 32 rows; ask memory for a line a row.
+
+    Row k begins at ``x[start + k * stride]`` and is compared with ``limits[neuron + k]``: bit k of
+    ``fires[q]`` tells of its element q. Returns a bit for each q of which some element is NaN. The
+    lines that are asked for begin at ``x[ahead + k * step]``, which may lie beyond the end.
+    """
+    element = x.dtype
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        word, index = ir.IntType(32), ir.IntType(64)
+        number = context.get_value_type(element)
+        numbers, words, masks = (ir.VectorType(t, LANES) for t in (number, word, ir.IntType(1)))
+        data, limit_data, out = (
+            context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 8)
+        )
+        start, stride, neuron, count, ahead, step = (args[k] for k in (1, 2, 4, 5, 6, 7))
+
+        def splat(value: Any, vector: Any) -> Any:
+            undefined = ir.Constant(vector, ir.Undefined)
+            first = builder.insert_element(undefined, value, word(0))
+            return builder.shuffle_vector(first, undefined, ir.Constant(words, [0] * LANES))
+
+        no_bits, no_masks = ir.Constant(words, [0] * LANES), ir.Constant(masks, [0] * LANES)
+        # Variables that LLVM turns into registers. What a kernel calls in a loop sets them anew.
+        bits, nans = (cgutils.alloca_once(builder, vector) for vector in (words, masks))
+        builder.store(no_bits, bits)
+        builder.store(no_masks, nans)
+        with cgutils.for_range(builder, count) as loop:
+            k = loop.index
+            line = builder.gep(data, [builder.add(ahead, builder.mul(k, step))])
+            call_prefetch(builder, builder.ptrtoint(line, index), for_writing=0)
+            place = builder.gep(data, [builder.add(start, builder.mul(k, stride))])
+            values = builder.load(builder.bitcast(place, numbers.as_pointer()))
+            values.align = context.get_abi_sizeof(number)
+            limit = builder.load(builder.gep(limit_data, [builder.add(neuron, k)]))
+            above = builder.fcmp_ordered(">", values, splat(limit, numbers))
+            bit = builder.shl(word(1), builder.trunc(k, word))
+            fired = builder.select(above, splat(bit, words), no_bits)
+            builder.store(builder.or_(builder.load(bits), fired), bits)
+            unordered = builder.fcmp_unordered("uno", values, values)
+            builder.store(builder.or_(builder.load(nans), unordered), nans)
+        builder.store(builder.load(bits), builder.bitcast(out, words.as_pointer())).align = 4
+        return builder.zext(builder.bitcast(builder.load(nans), ir.IntType(LANES)), index)
+
+    intp = types.intp
+    return types.uint64(x, intp, intp, limits, intp, intp, intp, intp, fires), codegen
+
+
 @kernel
 def pack_channels_first(x: Any, limits: Any, out: Any) -> Any:
     """Pack activations that lie channel by channel; count the NaNs.
 
+    Up to 32 neurons are compared at 16 positions together, so that what one position gets of them
+    is a word. The processor does not follow so many rows by itself: memory is asked for ahead.
+
     Parameters
     ----------
     x : (instances, neurons, positions) float32 or float64
-        Activations, C-contiguous.
+        Activations, C-contiguous; at least 16 positions.
     limits : (at least neurons,) of the same type
         A neuron fires where its activation is greater.
     out : (instances, positions, W) uint8
         Filled.
     """
-    nans = np.int64(0)
-    positions = x.shape[2]
-    fires = np.empty(positions, np.uint8)
-    for i in range(x.shape[0]):
-        for byte in range(out.shape[2]):
-            fires[:] = 0
-            for neuron in range(8 * byte, min(8 * byte + 8, x.shape[1])):
-                bit = np.uint8(1 << (neuron - 8 * byte))
-                limit = limits[neuron]
-                values = x[i, neuron]
-                some_nan = np.uint8(0)
-                # Without a branch, so that many positions are compared at once.
-                for p in range(positions):
-                    fires[p] |= bit if values[p] > limit else np.uint8(0)
-                    some_nan |= np.uint8(values[p] != values[p])
-                if some_nan:
-                    for p in range(positions):
-                        nans += np.int64(values[p] != values[p])
-            for p in range(positions):
-                out[i, p, byte] = fires[p]
+    nans = 0
+    instances, neurons, positions = x.shape
+    width = out.shape[2]
+    flat = out.reshape(-1)
+    fires = np.empty(LANES, np.uint32)
+    for i in range(instances):
+        for neuron in range(0, neurons, ROWS):
+            count = min(ROWS, neurons - neuron)
+            size = (count + 7) // 8
+            start = (i * neurons + neuron) * positions
+            done = 0
+            while done < positions:
+                # The last 16 positions: some of them for the second time.
+                at = min(done, positions - LANES)
+                if positions < _SHORT_ROW:  # the next rows, one after the other
+                    ahead, step = start + count * (positions + done), LANES
+                else:
+                    ahead, step = start + at + _AHEAD_IN_ROW, positions
+                if _compare_columns(
+                    x, start + at, positions, limits, neuron, count, ahead, step, fires
+                ):
+                    for k in range(count):
+                        for p in range(done, at + LANES):
+                            nans += np.isnan(x[i, neuron + k, p])
+                o = (i * positions + at) * width + neuron // 8
+                for q in range(LANES):
+                    word = np.uint64(fires[q])
+                    if size == 4:
+                        _store(flat, o, word, 4)
+                    elif size >= 2:
+                        _store(flat, o, word, 2)
+                    if size == 3:
+                        _store(flat, o + 2, word >> np.uint64(16), 1)
+                    elif size == 1:
+                        _store(flat, o, word, 1)
+                    o += width
+                done = at + LANES
     return nans

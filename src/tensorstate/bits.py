@@ -26,8 +26,8 @@ __all__ = [
 # Elements that are copied at a time when an array's memory is not laid out row by row.
 _BLOCK_ELEMENTS = 1 << 20
 
-# Where fewer positions than this lie together, copying their activations into rows is faster.
-_LEAST_POSITIONS = 16
+# The kernel compares so many positions together; of fewer, activations are copied into rows.
+_LEAST_POSITIONS = LANES
 
 _DTYPES_OF_KERNELS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 

@@ -37,7 +37,7 @@ def _make_prefetch(for_writing: int) -> Any:
             struct = context.make_array(signature.args[0])(context, builder, args[0])
             stride = builder.extract_value(struct.strides, 0)
             start = builder.ptrtoint(struct.data, _I64)
-            _call_prefetch(builder, builder.add(start, builder.mul(args[1], stride)), for_writing)
+            call_prefetch(builder, builder.add(start, builder.mul(args[1], stride)), for_writing)
             return context.get_dummy_value()
 
         return types.void(array, types.intp), codegen
@@ -55,13 +55,14 @@ def prefetch_at(typingctx: Any, address: Any) -> Any:
     """Ask for the cache line at an address (uint64), which need not be a valid one."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _call_prefetch(builder, args[0], for_writing=1)
+        call_prefetch(builder, args[0], for_writing=1)
         return context.get_dummy_value()
 
     return types.void(types.uint64), codegen
 
 
-def _call_prefetch(builder: Any, address: Any, for_writing: int) -> None:
+def call_prefetch(builder: Any, address: Any, for_writing: int) -> None:
+    """Ask for the cache line at an address (i64), in an intrinsic."""
     function_type = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
     keep_in_all_caches, data = _I32(3), _I32(1)
