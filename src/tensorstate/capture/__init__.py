@@ -113,7 +113,8 @@ def build_efficiency_model(
     TypeError
         If it is not a model that can be captured.
     ValueError
-        If no layer matches, a layer cannot be captured, or an option is unknown.
+        If no layer matches, a layer cannot be captured, an option is unknown, or a run is to go on
+        with another number of parameters.
     FileExistsError
         If the storage path holds a run or part already and the mode does not say what to do with
         it, or if another process writes it.
@@ -122,6 +123,10 @@ def build_efficiency_model(
 
     Notes
     -----
+    How many parameters the model and its captured layers have is stored with the run, as soon as
+    all of them are there (`StateRun.parameters`, `LayerStates.parameter_count`), and a run does
+    not go on with a model that has more or fewer.
+
     With ``histogram="live"``, states wait as raw states until 16 chunks of a layer (of at most
     4 MiB each, and less with a small `queue_bytes`) are there, or as much as its histogram takes.
     Then the background thread counts them, as `count_states` does by default: what does not fit

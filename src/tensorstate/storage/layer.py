@@ -23,6 +23,7 @@ from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.instances import InstanceNumbers
 from tensorstate.storage.labels import Label, count_by_label, label_codes
 from tensorstate.storage.neurons import NeuronStatistics
+from tensorstate.storage.parameters import CountedParameters
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import RawStates
 from tensorstate.storage.sampling import SampleStatistics
@@ -31,7 +32,7 @@ from tensorstate.storage.selection import SelectedRows, count_instances, select
 __all__ = ["LayerStates", "StoredLayer"]
 
 
-class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
+class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedParameters):
     """States of a layer: what was recorded, how often, and what follows from it.
 
     Attributes
