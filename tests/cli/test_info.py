@@ -74,7 +74,11 @@ def test_info_of_a_layer_without_states(tmp_path):
 
 def test_info_tells_how_many_parameters_there_are(tmp_path):
     model = keras.Sequential(
-        [keras.layers.Input((30,)), keras.layers.Dense(40, name="dense"), keras.layers.Dense(3)]
+        [
+            keras.layers.Input((30,)),
+            keras.layers.Dense(40, name="dense"),
+            keras.layers.Dense(3, name="last"),
+        ]
     )
     model.layers[-1].trainable = False
     probed = ts.build_efficiency_model(model, "dense", storage_path=tmp_path / "run")

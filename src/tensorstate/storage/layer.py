@@ -301,7 +301,8 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedPa
     def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
         """Return what holds the rows of instances, or all rows; at least one."""
         self._check_any_states()
-        self._check_stored("looking at single neurons")
+        some = "of some instances" if instances is not None else f"of {self.neurons}"
+        self._check_stored(f"looking at single neurons {some}")
         parts = self._parts()
         if instances is None:
             return [part for part in parts if len(part)]
@@ -309,6 +310,11 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedPa
         if not selected:
             raise ValueError(f"capture {self.name!r}: no instance is chosen")
         return selected
+
+    def _known_states(self) -> StateHistogram | None:
+        info = self._known_info()
+        is_exact = info.histogram == "live" and info.width <= WIDEST_EXACT
+        return self.histogram() if is_exact else None
 
     def _numbers(self) -> InstanceNumbers:
         self._check_any_states()
