@@ -89,8 +89,8 @@ def build_efficiency_model(
         "live" counts states while they are captured, and keeps the counts in place of the states:
         for runs that are too large to store. Counts, entropies and efficiencies are the same. What
         needs to know which instance showed a state is refused, and so are the distinct states, and
-        what single neurons do, of more than 128 neurons. A run goes on, and all parts of it are written, in the same way. See
-        the notes on what is taken in the meantime.
+        what single neurons do, of more than 128 neurons. A run goes on, and all parts of it are
+        written, in the same way. See the notes on what is taken in the meantime.
     variable_positions : bool, default False
         Whether instances may differ in their number of positions, as sequences of different
         lengths and images of different sizes do. Without it, all have to have the same shape, and

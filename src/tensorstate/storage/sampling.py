@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.counting.resampling import weighted_spectra
-from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
+from tensorstate.metrics import (
+    check_entropy_options,
+    coverage_of_spectrum,
+    efficiency,
+    entropy_of_spectrum,
+)
 from tensorstate.storage.instances import InstanceNumbers
 
 __all__ = ["MOST_GROUPS", "SampleStatistics"]
@@ -170,7 +175,7 @@ class SampleStatistics:
         pandas.DataFrame
             A row for each number of `instances`, with the columns `states`, `distinct` (states),
             `entropy` (bits, Shannon), `efficiency` (0 to 1) and `coverage` (which share of what
-            could be seen has been, by Good and Turing: 1 less the share of states seen once). The
+            could be seen has been, 0 to 1: `tensorstate.metrics.coverage_of_spectrum`). The
             last three are NaN where the instances drawn have no states.
 
         Raises
@@ -196,9 +201,9 @@ class SampleStatistics:
                 rows.append((0, 0, math.nan, math.nan, math.nan))
                 continue
             bits = entropy_of_spectrum(times, states, 1, estimator, 2**self.neurons)
-            once = int(states[times == 1].sum())
             share = efficiency(bits, self.neurons)
-            rows.append((total, int(states.sum()), bits, share, 1 - once / total))
+            covered = coverage_of_spectrum(times, states)
+            rows.append((total, int(states.sum()), bits, share, covered))
         sizes = np.diff(_edges(numbers.count, points)).cumsum()
         columns = ["states", "distinct", "entropy", "efficiency", "coverage"]
         return pd.DataFrame(rows, columns=columns, index=pd.Index(sizes, name="instances"))
