@@ -188,14 +188,21 @@ def aIQ_by_weight(  # noqa: N802
     each = [float(weight) for weight in weights]
     rows = []
     for source, accuracy, *known in networks.values():
-        share = network_efficiency([source] if isinstance(source, Real) else source)
+        share = network_efficiency([float(source)] if isinstance(source, Real) else source)
         parameters = known[0] if known else _parameters_of(source)
         if parameters is not None and parameters < 0:
             raise ValueError(f"a network has 0 parameters or more, not {parameters}")
         rows += [(aIQ(share, accuracy, weight), share, accuracy, parameters) for weight in each]
-    columns = {"aIQ": float, "efficiency": float, "accuracy": float, "parameters": "Int64"}
     index = pd.MultiIndex.from_product([list(networks), each], names=["network", "weight"])
-    return pd.DataFrame(rows, columns=list(columns), index=index).astype(columns)
+    return pd.DataFrame(rows, columns=list(_QUOTIENT_TYPES), index=index).astype(_QUOTIENT_TYPES)
+
+
+_QUOTIENT_TYPES = {
+    "aIQ": "float64",
+    "efficiency": "float64",
+    "accuracy": "float64",
+    "parameters": "Int64",  # which may be missing
+}
 
 
 def _parameters_of(source: object) -> int | None:
