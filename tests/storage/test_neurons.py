@@ -31,7 +31,11 @@ def test_counts_of_any_instances(data):
         return
     np.testing.assert_array_equal(layer.firing_counts(chosen), fires.sum(axis=0))
     np.testing.assert_array_equal(layer.cofiring_counts(chosen), fires.T @ fires)
+    fired, together = layer.firing_counts(chosen), layer.cofiring_counts(chosen)
+    assert (fired.name, fired.index.name) == ("fired", "neuron")
+    assert (together.index.name, together.columns.name) == ("neuron", "other")
     table = layer.neuron_summary(chosen)
+    assert table["fired"].equals(fired)
     np.testing.assert_array_equal(table["rate"], fires.sum(axis=0) / len(fires))
 
 

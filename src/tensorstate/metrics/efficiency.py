@@ -47,6 +47,10 @@ def efficiency(entropy_bits: float, max_entropy_bits: float) -> float:
     ValueError
         If the maximum is not positive.
 
+    References
+    ----------
+    N. Schaub and N. Hotaling, arXiv 2006.02909 (2020), and Appl. Sci. 2023, 13(18), 10286.
+
     Examples
     --------
     >>> efficiency(5.0, 20)
@@ -77,6 +81,10 @@ def network_efficiency(
     ------
     ValueError
         If there is no layer, a layer has no states, or an efficiency is not within 0 to 1.
+
+    References
+    ----------
+    N. Schaub and N. Hotaling, arXiv 2006.02909 (2020), and Appl. Sci. 2023, 13(18), 10286.
 
     Examples
     --------
@@ -121,6 +129,10 @@ def aIQ(network_efficiency: float, accuracy: float, weight: float) -> float:  # 
     ------
     ValueError
         If the weight is not positive and finite, or one of the others is not within 0 to 1.
+
+    References
+    ----------
+    N. Schaub and N. Hotaling, arXiv 2006.02909 (2020), and Appl. Sci. 2023, 13(18), 10286.
 
     Examples
     --------

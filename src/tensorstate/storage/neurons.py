@@ -50,7 +50,7 @@ class NeuronStatistics:
     def _known_states(self) -> StateHistogram | None:
         """Return the count of all states, if their keys tell what rows that were dropped told."""
 
-    def firing_counts(self, instances: ArrayLike | None = None) -> NDArray[np.int64]:
+    def firing_counts(self, instances: ArrayLike | None = None) -> pd.Series[int]:
         """Count in how many states each neuron fires.
 
         All rows are read, chunk by chunk; `neuron_summary` says what follows from the counts. Of a
@@ -64,16 +64,18 @@ class NeuronStatistics:
 
         Returns
         -------
-        ndarray of int64, shape (neurons,)
+        pandas.Series of int64
+            `fired`, in states, for each `neuron` from 0 on.
 
         Raises
         ------
         ValueError, IndexError, DamagedChunkError
             As for `histogram`; ValueError also if a live layer has more than 128 neurons.
         """
-        return self._add_up(firing_counts, instances)[0]
+        fired, _ = self._add_up(firing_counts, instances)
+        return pd.Series(fired, pd.RangeIndex(len(fired), name="neuron"), name="fired")
 
-    def cofiring_counts(self, instances: ArrayLike | None = None) -> NDArray[np.int64]:
+    def cofiring_counts(self, instances: ArrayLike | None = None) -> pd.DataFrame:
         """Count in how many states two neurons fire together, for each pair of neurons.
 
         Parameters
@@ -83,8 +85,9 @@ class NeuronStatistics:
 
         Returns
         -------
-        ndarray of int64, shape (neurons, neurons)
-            Symmetric, with `firing_counts` on the diagonal.
+        pandas.DataFrame of int64
+            In states, a row for each `neuron` and a column for each `other` one, from 0 on:
+            symmetric, with `firing_counts` on the diagonal.
 
         Raises
         ------
@@ -94,7 +97,9 @@ class NeuronStatistics:
             As for `firing_counts`.
         """
         check_paired_neurons(self.neurons)
-        return self._add_up(cofiring_counts, instances)[0]
+        together, _ = self._add_up(cofiring_counts, instances)
+        rows, columns = (pd.RangeIndex(len(together), name=name) for name in ("neuron", "other"))
+        return pd.DataFrame(together, rows, columns)
 
     def neuron_summary(self, instances: ArrayLike | None = None) -> pd.DataFrame:
         """Lay the numbers of all neurons side by side.
