@@ -106,6 +106,16 @@ def test_a_resumed_run_goes_on_with_the_same_network(tmp_path):
     assert (run.instances, run.parameters) == (8, 35)
 
 
+def test_a_run_without_instances_is_begun_by_any_network(tmp_path):
+    first = nn.Sequential(nn.Linear(6, 5))
+    ts.build_efficiency_model(first, "Linear", storage_path=tmp_path / "run")
+    ts.remove_state_layers(first)
+    assert ts.open_run(tmp_path / "run").parameters == 35
+    other, x = nn.Sequential(nn.Linear(6, 9)), torch_models.vectors(4)
+    run = captured_run(other, x, tmp_path / "run", "Linear", mode="resume")
+    assert (run.instances, run.parameters) == (4, 63)
+
+
 def test_a_layer_that_lost_parameters_is_not_resumed(tmp_path):
     """The network has as many as before, but they are elsewhere."""
     x = torch_models.vectors(4)

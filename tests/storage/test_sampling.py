@@ -120,6 +120,16 @@ def test_what_makes_no_sense():
         ts.StateRecorder("empty").rarefaction()
 
 
+def test_an_estimate_beyond_the_number_of_neurons_is_in_its_interval():
+    """Chao and Shen's may be, where nearly all states were seen once."""
+    layer = recorded((np.arange(60) % 57)[:, None] >> np.arange(6) & 1)
+    found = layer.entropy_interval(1, "chao_shen")
+    assert found["entropy"] == found["high"] > 6
+    assert 0 < found["low"] < found["high"]
+    everywhere = layer.entropy_interval()
+    assert everywhere["entropy"] < everywhere["high"] <= 6
+
+
 def test_an_estimator_that_depends_on_the_number_of_neurons():
     layer = recorded(np.random.default_rng(9).normal(size=(60, 4, 6)))
     expected = layer.entropy(estimator="nsb")

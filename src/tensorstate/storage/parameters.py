@@ -12,7 +12,7 @@ import zarr
 if TYPE_CHECKING:
     from tensorstate.storage.format import LayerInfo
 
-__all__ = ["CountedParameters", "Parameters", "store_if_missing"]
+__all__ = ["CountedParameters", "Parameters", "store_if_missing", "store_parameters"]
 
 _ATTRIBUTE = "parameters"
 
@@ -53,10 +53,15 @@ class Parameters:
             )
 
 
+def store_parameters(group: zarr.Group, parameters: Parameters) -> None:
+    """Store the number of parameters as an attribute of a group."""
+    group.attrs[_ATTRIBUTE] = asdict(parameters)
+
+
 def store_if_missing(group: zarr.Group, parameters: Parameters | None) -> None:
-    """Add the number of parameters, if it is known, to a group that does not have it yet."""
+    """Store the number of parameters, if it is known, in a group that does not have it yet."""
     if parameters is not None and group.attrs.get(_ATTRIBUTE) is None:
-        group.attrs[_ATTRIBUTE] = asdict(parameters)
+        store_parameters(group, parameters)
 
 
 class CountedParameters:

@@ -95,8 +95,8 @@ class SampleStatistics:
         -------
         pandas.Series
             In bits: `entropy`, its `standard_error`, and the interval from `low` to `high`, within
-            0 and the number of neurons. Divided by the number of neurons, they are those of the
-            efficiency.
+            0 and the number of neurons, but for an estimate that is beyond these itself. Divided
+            by the number of neurons, they are those of the efficiency.
 
         Raises
         ------

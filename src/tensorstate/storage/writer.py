@@ -22,7 +22,7 @@ from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import Codec, LayerInfo
 from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import MODES, WriterPart, open_to_write, writer_part
-from tensorstate.storage.parameters import Parameters, store_if_missing
+from tensorstate.storage.parameters import Parameters, store_if_missing, store_parameters
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.part_writer import PartWriter
 from tensorstate.storage.queue import LaterRows, WriteQueue, WrittenLayer
@@ -172,11 +172,13 @@ class RunWriter:
         """
         where = f"run {self.where}"
         stored = Parameters.from_attributes(self._group.attrs, where)
-        parameters.check_goes_on(stored, where)
-        if stored is None:
+        if self.committed_before or self._part is not None:
+            parameters.check_goes_on(stored, where)
+            parameters = stored or parameters
+        if parameters != stored:
             # The thread writes other attributes of the same group. It holds on to what it runs,
             # which must not be this writer.
-            self._queue.call(partial(store_if_missing, self._group, parameters))
+            self._queue.call(partial(store_parameters, self._group, parameters))
 
     def add_layer(self, name: str, info: LayerInfo) -> int:
         """Create the layer, or go on with it in a resumed run; return its committed instances.
