@@ -1,13 +1,14 @@
-"""The benchmarks of GPUs, as far as they run without one."""
+"""The benchmarks of GPUs, as far as they run without one, and of estimators, on small samples."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import capture_gpu
+from benchmarks import capture_gpu, estimators
 from benchmarks._networks import Subject
 from benchmarks._resnet50 import resnet50
 
@@ -42,3 +43,28 @@ def test_the_tables_are_made_of_what_is_measured(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("| framework | layers | plain, s | captured to disk, ratio |")
     assert [line.split()[1] for line in lines if "53" in line] == ["torch", "keras-jax"]
+
+
+def test_bias_and_intervals_of_estimators_come_from_one_command(monkeypatch, capsys):
+    options = "--samples 2 --rows 20 50 --interval-samples 2 --instances 10"
+    monkeypatch.setattr(sys, "argv", ["estimators", *options.split()])
+    estimators.main()
+    out = capsys.readouterr().out
+    assert "| source | order | bits | estimator | 20 rows | 50 rows |" in out
+    assert "| source | bits | instances | plugin |" in out
+    for source in ("uniform", "Zipf", "Dirichlet"):
+        rows = [line for line in out.splitlines() if line.startswith(f"| {source} |")]
+        # Nine estimates, how often NSB's interval covers, and the intervals.
+        assert len(rows) == 11
+    assert "| topics | 12.00 | 10 |" in out
+    monkeypatch.setattr(sys, "argv", ["estimators", *options.split(), "--tables", "intervals"])
+    estimators.main()
+    assert "| estimator |" not in capsys.readouterr().out
+
+
+def test_an_estimate_that_is_right_on_average_has_no_bias():
+    """Errors are those of the estimates, and not of their truth."""
+    p = estimators.sources(0)["uniform"]
+    found = estimators.errors(p, [np.full(len(p), 3)], 1, "plugin")
+    assert found == pytest.approx([0], abs=1e-12)
+    assert estimators.true_entropy(p, 2) == pytest.approx(estimators.NEURONS)

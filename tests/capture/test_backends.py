@@ -12,7 +12,12 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # Tests of every backend, and how many of them run at the least.
-COMMON = ("test_keras.py", "test_keras_lengths.py", "test_state_capture.py")
+COMMON = (
+    "test_keras.py",
+    "test_keras_lengths.py",
+    "test_parameters.py",
+    "test_state_capture.py",
+)
 OWN = {"tensorflow": (), "jax": ("test_on_jax.py",), "torch": ("test_on_torch.py",)}
 AT_LEAST = 70
 

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -41,6 +42,7 @@ def test_info_for_machines(run_path):
     run = ts.open_run(run_path)
     assert found["network_efficiency"] == ts.network_efficiency(run)
     assert found["instances"] == 40
+    assert found["parameters"] is found["layers"][0]["parameters"] is None
     assert [layer["layer"] for layer in found["layers"]] == ["wide [red]", "narrow"]
     assert found["layers"][1]["efficiency"] == run["narrow"].efficiency()
     assert [layer["flag"][:7] for layer in found["layers"]] == ["ceiling", ""]
@@ -55,7 +57,7 @@ def test_info_of_a_layer_whose_instances_differ_in_length(tmp_path):
     row = next(
         line for line in command("info", tmp_path / "run").stdout.splitlines() if "lstm" in line
     )
-    assert [cell.strip() for cell in row.split("│")][2:6] == ["9", "vary", "3", "7"]
+    assert [cell.strip() for cell in row.split("│")][2:7] == ["9", "-", "vary", "3", "7"]
 
 
 def test_info_of_a_layer_without_states(tmp_path):
@@ -68,6 +70,27 @@ def test_info_of_a_layer_without_states(tmp_path):
     layers = json.loads(command("info", "--json", tmp_path / "run").stdout)["layers"]
     assert layers[0]["efficiency"] is layers[0]["coverage"] is None
     assert layers[0]["flag"] == ""
+
+
+def test_info_tells_how_many_parameters_there_are(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.layers.Input((30,)),
+            keras.layers.Dense(40, name="dense"),
+            keras.layers.Dense(3, name="last"),
+        ]
+    )
+    model.layers[-1].trainable = False
+    probed = ts.build_efficiency_model(model, "dense", storage_path=tmp_path / "run")
+    probed.predict(np.random.default_rng(0).normal(size=(50, 30)), verbose=0)
+    ts.remove_state_layers(probed)
+    found = json.loads(command("info", "--json", tmp_path / "run").stdout)
+    assert (found["parameters"], found["trainable_parameters"]) == (1363, 1240)
+    assert [layer["parameters"] for layer in found["layers"]] == [1240]
+    first, *lines = command("info", tmp_path / "run").stdout.splitlines()
+    assert ": 1,363 parameters, 50 instances, captured" in first
+    row = next(line for line in lines if "dense_states" in line)
+    assert [cell.strip() for cell in row.split("│")][2:4] == ["40", "1,240"]
 
 
 def test_what_is_no_run(tmp_path):

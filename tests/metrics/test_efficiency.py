@@ -75,11 +75,27 @@ def test_efficiency_of_nothing():
 
 def test_quotients_by_weight():
     table = aIQ_by_weight({"a": (0.4, 0.92), "b": (0.2, 0.97)}, weights=[1, 2.5, 30])
-    assert table.index.name == "weight"
+    assert table.index.names == ["network", "weight"]
+    assert list(table.columns) == ["aIQ", "efficiency", "accuracy", "parameters"]
     for weight in (1, 2.5, 30):
-        assert table.loc[weight, "a"] == aIQ(0.4, 0.92, weight)
-        assert table.loc[weight, "b"] == aIQ(0.2, 0.97, weight)
-    assert table.idxmax(axis=1).tolist() == ["a", "a", "b"]
-    assert list(aIQ_by_weight({"a": (0.4, 0.92)}).columns) == ["a"]
+        assert table.loc[("a", weight), "aIQ"] == aIQ(0.4, 0.92, weight)
+        assert table.loc[("b", weight), "aIQ"] == aIQ(0.2, 0.97, weight)
+    assert table["aIQ"].unstack("network").idxmax(axis=1).tolist() == ["a", "a", "b"]
+    assert table.loc["b", "efficiency"].tolist() == pytest.approx([0.2] * 3)
+    assert table["parameters"].isna().all()
     with pytest.raises(ValueError, match="weight of an aIQ"):
         aIQ_by_weight({"a": (0.4, 0.92)}, weights=[0])
+
+
+def test_parameters_stand_beside_the_quotients():
+    layers = [SimpleNamespace(efficiency=lambda: 0.25), SimpleNamespace(efficiency=lambda: 0.64)]
+    model = SimpleNamespace(efficiency_layers=layers, parameters=lambda: iter(()))
+    networks = {"a": (0.4, 0.92, 50), "model": (model, 0.9), "told": (model, 0.9, 2**40)}
+    table = aIQ_by_weight(networks, weights=[2])
+    assert table["parameters"].fillna(-1).tolist() == [50, -1, 2**40]
+    assert table["parameters"].dtype == "Int64"
+    assert table.loc[("model", 2), "aIQ"] == aIQ(network_efficiency(layers), 0.9, 2)
+    with pytest.raises(ValueError, match="0 parameters or more, not -1"):
+        aIQ_by_weight({"a": (0.4, 0.92, -1)})
+    with pytest.raises(ValueError, match="accuracy lies within 0 to 1, not 92"):
+        aIQ_by_weight({"a": (0.4, 92)})

@@ -83,7 +83,10 @@ def test_equal_instances_in_a_batch():
     run = open_run(store)
     assert run.naswot_score([0, 1]) == pytest.approx(np.log(9 - 4))
     assert run.naswot_score([0, 1, 2]) == -np.inf
-    assert run.hamming_kernel([True, True, False]).tolist() == [[3, 2], [2, 3]]
+    assert run.hamming_kernel([True, True, False]).to_numpy().tolist() == [[3, 2], [2, 3]]
+    alike = run.hamming_kernel([2, 0])
+    assert (alike.index.name, alike.columns.name) == ("instance", "other")
+    assert alike.index.tolist() == alike.columns.tolist() == [2, 0]
     with pytest.raises(IndexError, match="instance 3"):
         run.hamming_kernel([3])
     with pytest.raises(KeyError, match="no layer 'other'"):

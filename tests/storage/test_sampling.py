@@ -76,7 +76,8 @@ def test_rarefaction_ends_with_all_instances(instances):
     assert last["entropy"] == pytest.approx(layer.entropy(), abs=1e-12)
     assert last["efficiency"] == pytest.approx(layer.efficiency(), abs=1e-12)
     assert last["distinct"] == len(layer.counts())
-    assert last["coverage"] == 1 - (layer.counts() == 1).sum() / layer.state_count
+    seen_once = (layer.counts() == 1).sum() / layer.state_count
+    assert last["coverage"] == pytest.approx(1 - seen_once, abs=1e-12)
     assert (curve["states"] == 4 * curve.index).all()
     assert curve["distinct"].is_monotonic_increasing
 
@@ -117,6 +118,16 @@ def test_what_makes_no_sense():
         layer.rarefaction(points=0)
     with pytest.raises(ValueError, match="no states yet"):
         ts.StateRecorder("empty").rarefaction()
+
+
+def test_an_estimate_beyond_the_number_of_neurons_is_in_its_interval():
+    """Chao and Shen's may be, where nearly all states were seen once."""
+    layer = recorded((np.arange(60) % 57)[:, None] >> np.arange(6) & 1)
+    found = layer.entropy_interval(1, "chao_shen")
+    assert found["entropy"] == found["high"] > 6
+    assert 0 < found["low"] < found["high"]
+    everywhere = layer.entropy_interval()
+    assert everywhere["entropy"] < everywhere["high"] <= 6
 
 
 def test_an_estimator_that_depends_on_the_number_of_neurons():

@@ -88,9 +88,9 @@ def build_efficiency_model(
     histogram : {"stored", "live"}
         "live" counts states while they are captured, and keeps the counts in place of the states:
         for runs that are too large to store. Counts, entropies and efficiencies are the same. What
-        needs to know which instance showed a state is refused, and so are the distinct states of
-        more than 128 neurons. A run goes on, and all parts of it are written, in the same way. See
-        the notes on what is taken in the meantime.
+        needs to know which instance showed a state is refused, and so are the distinct states, and
+        what single neurons do, of more than 128 neurons. A run goes on, and all parts of it are
+        written, in the same way. See the notes on what is taken in the meantime.
     variable_positions : bool, default False
         Whether instances may differ in their number of positions, as sequences of different
         lengths and images of different sizes do. Without it, all have to have the same shape, and
@@ -113,7 +113,8 @@ def build_efficiency_model(
     TypeError
         If it is not a model that can be captured.
     ValueError
-        If no layer matches, a layer cannot be captured, or an option is unknown.
+        If no layer matches, a layer cannot be captured, an option is unknown, or a run is to go on
+        with another number of parameters.
     FileExistsError
         If the storage path holds a run or part already and the mode does not say what to do with
         it, or if another process writes it.
@@ -122,6 +123,10 @@ def build_efficiency_model(
 
     Notes
     -----
+    How many parameters the model and its captured layers have is stored with the run, as soon as
+    all of them are there (`StateRun.parameters`, `LayerStates.parameter_count`), and a run does
+    not go on with a model that has more or fewer.
+
     With ``histogram="live"``, states wait as raw states until 16 chunks of a layer (of at most
     4 MiB each, and less with a small `queue_bytes`) are there, or as much as its histogram takes.
     Then the background thread counts them, as `count_states` does by default: what does not fit

@@ -54,7 +54,9 @@ class EfficiencyModel(keras.Model):  # type: ignore[misc]
         if training is not None and self.inner._call_has_training_arg:
             kwargs["training"] = training
         with self._taps.probing():
-            return self.inner(inputs, *args, **kwargs)
+            outputs = self.inner(inputs, *args, **kwargs)
+        self._taps.count_parameters(self.inner)
+        return outputs
 
     fit = telling(keras.Model.fit)
     evaluate = telling(keras.Model.evaluate)
@@ -160,7 +162,7 @@ def build(
     if inputs is not None:
         # Tracing finds the places in order, and what is wrong with one before anything is stored.
         keras.Model.compute_output_spec(efficiency_model, inputs)
-    taps.open(storage_path, model.name)
+    taps.open(storage_path, model)
     return efficiency_model
 
 

@@ -11,6 +11,7 @@ from tensorstate.storage import (
     QUEUE_BYTES,
     Codec,
     Histogram,
+    Parameters,
     RunWriter,
     StoreLike,
     WriterPart,
@@ -67,9 +68,24 @@ class CaptureOptions:
         writer_part(self.part, self.first_instance)
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
 
-    def open(self, store: StoreLike | None, layers: int = 1, model: str = "") -> RunWriter:
-        """Open a run for writing with these options."""
-        return RunWriter(
+    def open(
+        self,
+        store: StoreLike | None,
+        layers: int = 1,
+        model: str = "",
+        parameters: Parameters | None = None,
+    ) -> RunWriter:
+        """Open a run for writing with these options; its network may be known to have parameters.
+
+        Raises
+        ------
+        FileExistsError, OSError
+            As for `RunWriter`.
+        ValueError
+            As for `RunWriter`; or if a resumed run was recorded from a network with more or fewer
+            parameters.
+        """
+        writer = RunWriter(
             store,
             mode=self.mode,
             queue_bytes=self.queue_bytes,
@@ -79,6 +95,13 @@ class CaptureOptions:
             part=self.part,
             first_instance=self.first_instance,
         )
+        try:
+            if parameters is not None:
+                writer.set_parameters(parameters)
+        except BaseException:
+            writer.close()
+            raise
+        return writer
 
 
 def shared_run(store: StoreLike | None, options: CaptureOptions) -> RunWriter:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -21,6 +22,7 @@ from keras.src.backend.common.symbolic_scope import get_symbolic_scope
 
 from tensorstate.capture.backends import backend
 from tensorstate.capture.keras import emit
+from tensorstate.capture.keras_parameters import parameters_of
 from tensorstate.capture.masks import input_mask, output_mask
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorder import StateRecorder
@@ -88,6 +90,7 @@ class Taps:
         self._recorders: dict[tuple[int, int, str], StateRecorder] = {}
         self._met: dict[tuple[int, int, str], _Site] = {}
         self._warned = False
+        self._is_counted = False
 
     @property
     def recorders(self) -> list[StateRecorder]:
@@ -95,11 +98,13 @@ class Taps:
         met = [key for key in self._met if key in self._recorders]
         return [self._recorders[key] for key in dict.fromkeys([*met, *self._recorders])]
 
-    def open(self, store: StoreLike | None, model: str) -> None:
+    def open(self, store: StoreLike | None, model: keras.Model) -> None:
         """Open the run and make the captures that are known: places met, and layers still to be."""
+        parameters = parameters_of(model)
+        self._is_counted = parameters is not None
         expected = [_Site(layer, 0, moment) for layer in self._layers for moment in self.moments]
         sites = {site.key: site for site in [*self._met.values(), *expected]}.values()
-        self._writer = self._options.open(store, layers=len(sites), model=model)
+        self._writer = self._options.open(store, len(sites), model.name, parameters)
         for site in sites:
             self._recorder_at(site)
 
@@ -117,6 +122,15 @@ class Taps:
                 _remove_probe(layer)
             _current_pass.reset(token)
         self._warn_of_layers_not_met()
+
+    def count_parameters(self, model: keras.Model) -> None:
+        """Store how many parameters the model has, once that is known; a pass is over."""
+        if self._is_counted or self._writer is None or self._writer.closed:
+            return
+        parameters = parameters_of(model)
+        if parameters is not None:
+            self._writer.set_parameters(parameters)
+            self._is_counted = True
 
     def watches(self, layer: keras.layers.Layer) -> bool:
         """Whether a layer is one of those that are probed."""
@@ -148,6 +162,7 @@ class Taps:
                 self._writer,
                 self._options,
                 source_layer=site.layer.path or site.layer.name,
+                parameters=partial(parameters_of, site.layer),
             )
             self._recorders[site.key].settle = backend().settle
         recorder = self._recorders[site.key]

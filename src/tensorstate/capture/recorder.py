@@ -31,6 +31,7 @@ from tensorstate.storage import (
     HistogramCache,
     LaterRows,
     LayerInfo,
+    Parameters,
     PartReader,
     RunWriter,
     StoreLike,
@@ -130,16 +131,27 @@ class StateRecorder(RecordedStates):
 
     @classmethod
     def in_run(
-        cls, name: str, writer: RunWriter, options: CaptureOptions, source_layer: str
+        cls,
+        name: str,
+        writer: RunWriter,
+        options: CaptureOptions,
+        source_layer: str,
+        parameters: Callable[[], Parameters | None],
     ) -> StateRecorder:
-        """Make a recorder of a run that is open already."""
+        """Make a recorder of a run that is open already.
+
+        `parameters` tells how many of them the source layer has when its first states come.
+        """
         recorder = cls.__new__(cls)
         check_layer_name(name)
         recorder._set_up(name, options, writer, source_layer)
+        recorder._count_parameters = parameters
         return recorder
 
     # Returns when everything that a framework does behind its caller's back is recorded.
     settle: Callable[[], None] = staticmethod(lambda: None)
+
+    _count_parameters: Callable[[], Parameters | None] = staticmethod(lambda: None)
 
     def _set_up(
         self,
@@ -295,6 +307,7 @@ class StateRecorder(RecordedStates):
                 self._source_layer,
                 self._writer.layer_count if self._index is None else self._index,
                 self._options.histogram,
+                self._count_parameters(),
             )
             if callable(self._options.threshold):
                 agreed = self._writer.agreed_info(self.name, info)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from tensorstate.capture.matching import match_layers
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorded import RecordedStates
 from tensorstate.capture.torch import NoHook, StateCaptureHook, has_instances_on_axis_1
+from tensorstate.capture.torch_parameters import parameters_of
 from tensorstate.capture.torch_taps import Place, Places, Taps
 from tensorstate.storage import StoreLike, check_layer_name
 
@@ -56,7 +57,8 @@ def build(
     if root in _taps_of:
         raise ValueError("this model has captures already: remove_state_layers takes them off")
     places = find_places(root, attach_to, exclude, method, options, channel_axis)
-    writer = options.open(storage_path, layers=len(places), model=type(root).__name__)
+    name, parameters = type(root).__name__, parameters_of(root)
+    writer = options.open(storage_path, len(places), name, parameters)
     taps = Taps(writer, places.values())
     taps.attach(root, places)
     # What is compiled does not look for hooks again.
@@ -95,6 +97,7 @@ def find_places(
             moment,
             replace(options, channel_axis=_channel_axis(module, channel_axis)),
             module in sequence_first,
+            ref(module),
         )
         for path, module in matched
         for moment in METHODS[method]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import torch
 from torch import nn
@@ -17,7 +17,8 @@ from torch import nn
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorder import StateRecorder
 from tensorstate.capture.torch import Hook, in_backward, main_output, record_tensor
-from tensorstate.storage import RunWriter
+from tensorstate.capture.torch_parameters import parameters_of
+from tensorstate.storage import Parameters, RunWriter
 
 __all__ = ["Place", "Places", "Taps"]
 
@@ -33,11 +34,17 @@ class Place:
     moment: str
     options: CaptureOptions
     instances_on_axis_1: bool
+    module: ref[nn.Module]
 
     @property
     def name(self) -> str:
         """Name of its first capture."""
         return self.path + _SUFFIXES[self.moment]
+
+    def parameters(self) -> Parameters | None:
+        """How many parameters the module has; None if that is not known yet."""
+        module = self.module()
+        return None if module is None else parameters_of(module)
 
     def __str__(self) -> str:
         what = "input" if self.moment == "before" else "output"
@@ -82,7 +89,7 @@ class Taps:
         self._met: list[tuple[Place, int]] = []
         self._pass = _Pass()
         self._lock = threading.Lock()
-        self._warned = False
+        self._warned = self._is_counted = False
         for place in places:
             self._add(place, 0)
 
@@ -129,6 +136,15 @@ class Taps:
                 stacklevel=2,
             )
 
+    def count_parameters(self, root: nn.Module) -> None:
+        """Store how many parameters the model has, once that is known; a pass is over."""
+        if self._is_counted or self._writer.closed:
+            return
+        parameters = parameters_of(root)
+        if parameters is not None:
+            self._writer.set_parameters(parameters)
+            self._is_counted = True
+
     def meet(self, place: Place, value: Any) -> None:
         """Note that a pass reached a place, and record what is there."""
         calls = self._pass.calls[-1] if self._pass.calls else Counter[Place]()
@@ -168,7 +184,9 @@ class Taps:
         taken = {recorder.name for recorder in self.captures}
         numbered = (f"{place.name}_{number}" for number in range(1, len(taken) + 2))
         name = next(n for n in (place.name, *numbered) if n not in taken)
-        recorder = StateRecorder.in_run(name, self._writer, place.options, place.path)
+        recorder = StateRecorder.in_run(
+            name, self._writer, place.options, place.path, place.parameters
+        )
         self._recorders[place, occurrence] = recorder
         self.captures.append(recorder)
 
@@ -191,6 +209,7 @@ class _PassEnds(_TapsHook):
         if not in_backward():
             # What a pass that raised an error puts out is None.
             self._taps.end(whole=output is not None)
+            self._taps.count_parameters(module)
 
 
 class _Probe(_TapsHook):

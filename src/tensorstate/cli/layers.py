@@ -33,14 +33,17 @@ def print_layers(run: StateRun, summary: pd.DataFrame, as_json: bool) -> None:
         found: dict[str, Any] = {
             "run": run.attributes,
             "instances": run.instances,
+            "parameters": run.parameters,
+            "trainable_parameters": run.trainable_parameters,
             "layers": records(summary.reset_index()),
             "network_efficiency": network,
         }
         print_json(found)
         return
     about, out = run.attributes, console()
+    parameters = "" if run.parameters is None else f"{run.parameters:,} parameters, "
     out.print(
-        f"{about.get('model') or 'run'}: {run.instances:,} instances, "
+        f"{about.get('model') or 'run'}: {parameters}{run.instances:,} instances, "
         f"captured {about.get('created', 'at an unknown time')}",
         markup=False,
     )

@@ -12,7 +12,7 @@ from tensorstate.metrics.neurons import firing_entropy, multi_information, neuro
 from tensorstate.metrics.nsb import EntropyEstimate, nsb_entropy
 from tensorstate.metrics.rarefaction import rarefaction, rarefaction_of_spectrum
 from tensorstate.metrics.spectrum import spectrum
-from tensorstate.metrics.support import SampleSupport, sample_support
+from tensorstate.metrics.support import SampleSupport, coverage_of_spectrum, sample_support
 
 __all__ = [
     "EntropyEstimate",
@@ -21,6 +21,7 @@ __all__ = [
     "aIQ",
     "aIQ_by_weight",
     "check_entropy_options",
+    "coverage_of_spectrum",
     "efficiency",
     "entropy",
     "entropy_of_spectrum",

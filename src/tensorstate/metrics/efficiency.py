@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any, Protocol
 
 import pandas as pd
@@ -46,6 +47,10 @@ def efficiency(entropy_bits: float, max_entropy_bits: float) -> float:
     ValueError
         If the maximum is not positive.
 
+    References
+    ----------
+    N. Schaub and N. Hotaling, arXiv 2006.02909 (2020), and Appl. Sci. 2023, 13(18), 10286.
+
     Examples
     --------
     >>> efficiency(5.0, 20)
@@ -76,6 +81,10 @@ def network_efficiency(
     ------
     ValueError
         If there is no layer, a layer has no states, or an efficiency is not within 0 to 1.
+
+    References
+    ----------
+    N. Schaub and N. Hotaling, arXiv 2006.02909 (2020), and Appl. Sci. 2023, 13(18), 10286.
 
     Examples
     --------
@@ -121,6 +130,10 @@ def aIQ(network_efficiency: float, accuracy: float, weight: float) -> float:  # 
     ValueError
         If the weight is not positive and finite, or one of the others is not within 0 to 1.
 
+    References
+    ----------
+    N. Schaub and N. Hotaling, arXiv 2006.02909 (2020), and Appl. Sci. 2023, 13(18), 10286.
+
     Examples
     --------
     >>> round(aIQ(0.25, 1.0, 1), 12)
@@ -136,28 +149,35 @@ def aIQ(network_efficiency: float, accuracy: float, weight: float) -> float:  # 
 
 
 def aIQ_by_weight(  # noqa: N802
-    networks: Mapping[str, tuple[float, float]], weights: Iterable[float] = (0.5, 1, 2, 4, 8)
+    networks: Mapping[str, tuple[Any, float] | tuple[Any, float, int]],
+    weights: Iterable[float] = (0.5, 1, 2, 4, 8),
 ) -> pd.DataFrame:
     """Lay the quotients of several networks side by side, for several weights of accuracy.
 
-    Which network is the better one may depend on the weight: that shows here.
+    Which network is the better one may depend on the weight: that shows here, beside what each
+    is made of.
 
     Parameters
     ----------
-    networks : mapping of str to (float, float)
-        Network efficiency and accuracy of each network, both 0 to 1, by its name.
+    networks : mapping of str to (source, float) or (source, float, int)
+        By the name of each network: its network efficiency, or whatever `network_efficiency` takes
+        of it; its accuracy, 0 to 1; and how many parameters it has, which an opened run knows
+        by itself.
     weights : iterable of float
         As for `aIQ`.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each weight, named `weight`, and a column for each network: its quotient, 0 to 1.
+        A row for each `network` and `weight`, with the columns `aIQ`, `efficiency` (that of the
+        network) and `accuracy`, all 0 to 1, and `parameters` (missing where that is not known).
+        ``["aIQ"].unstack("network")`` makes a table of it, a row for each weight.
 
     Raises
     ------
     ValueError
-        If a weight is not positive and finite, or one of the others is not within 0 to 1.
+        If a weight is not positive and finite, one of the others is not within 0 to 1, or a
+        number of parameters is negative; or as for `network_efficiency`.
 
     References
     ----------
@@ -165,16 +185,39 @@ def aIQ_by_weight(  # noqa: N802
 
     Examples
     --------
-    >>> networks = {"small": (0.4, 0.92), "large": (0.2, 0.97)}
-    >>> aIQ_by_weight(networks, weights=[1, 30]).round(3)  # doctest: +NORMALIZE_WHITESPACE
-            small  large
-    weight
-    1.0     0.607  0.440
-    30.0    0.896  0.922
+    >>> networks = {"small": (0.4, 0.92, 5_000), "large": (0.2, 0.97, 80_000)}
+    >>> found = aIQ_by_weight(networks, weights=[1, 30])
+    >>> found.round(3)  # doctest: +NORMALIZE_WHITESPACE
+                      aIQ  efficiency  accuracy  parameters
+    network weight
+    small   1.0     0.607         0.4      0.92        5000
+            30.0    0.896         0.4      0.92        5000
+    large   1.0     0.440         0.2      0.97       80000
+            30.0    0.922         0.2      0.97       80000
+    >>> found["aIQ"].unstack("network").idxmax(axis=1).tolist()
+    ['small', 'large']
     """
-    rows = [float(weight) for weight in weights]
-    columns = {
-        name: [aIQ(efficiency, accuracy, weight) for weight in rows]
-        for name, (efficiency, accuracy) in networks.items()
-    }
-    return pd.DataFrame(columns, index=pd.Index(rows, name="weight"))
+    each = [float(weight) for weight in weights]
+    rows = []
+    for source, accuracy, *known in networks.values():
+        share = network_efficiency([float(source)] if isinstance(source, Real) else source)
+        parameters = known[0] if known else _parameters_of(source)
+        if parameters is not None and parameters < 0:
+            raise ValueError(f"a network has 0 parameters or more, not {parameters}")
+        rows += [(aIQ(share, accuracy, weight), share, accuracy, parameters) for weight in each]
+    index = pd.MultiIndex.from_product([list(networks), each], names=["network", "weight"])
+    return pd.DataFrame(rows, columns=list(_QUOTIENT_TYPES), index=index).astype(_QUOTIENT_TYPES)
+
+
+_QUOTIENT_TYPES = {
+    "aIQ": "float64",
+    "efficiency": "float64",
+    "accuracy": "float64",
+    "parameters": "Int64",  # which may be missing
+}
+
+
+def _parameters_of(source: object) -> int | None:
+    """Return how many parameters a network has, if that is an attribute of a run."""
+    found = getattr(source, "parameters", None)
+    return found if isinstance(found, int) else None  # a PyTorch module has a method of that name

@@ -13,7 +13,7 @@ from tensorstate.metrics.plugin import plugin
 from tensorstate.metrics.spectrum import Spectrum
 from tensorstate.metrics.unseen import chao_wang_jost
 
-__all__ = ["SampleSupport", "sample_support"]
+__all__ = ["SampleSupport", "coverage_of_spectrum", "sample_support"]
 
 # An entropy within so many bits of log2(rows) has fewer than two rows for each of the 2**entropy
 # equally frequent states that it stands for: it measures the sample.
@@ -99,8 +99,7 @@ def sample_support(
 
     References
     ----------
-    Coverage: I. J. Good, "The population frequencies of species and the estimation of population
-    parameters", Biometrika 40 (1953) 237-264. Bound: A. Chao, "Nonparametric estimation of the
+    Coverage: as for `coverage_of_spectrum`. Bound: A. Chao, "Nonparametric estimation of the
     number of classes in a population", Scandinavian Journal of Statistics 11 (1984) 265-270, with
     the factor (N - 1) / N of A. Chao and C.-H. Chiu, "Species richness: estimation and
     comparison", Wiley StatsRef (2016). What is missing: A. Chao, Y. T. Wang and L. Jost, Methods
@@ -124,11 +123,47 @@ def sample_support(
         distinct=counted.distinct,
         singletons=once,
         doubletons=twice,
-        coverage=(total - once) / total,
+        coverage=coverage_of_spectrum(times_seen, number_of_states),
         distinct_at_least=float(min(counted.distinct + _unseen(counted), 2**neurons)),
         ceiling=min(1.0, math.log2(total) / neurons),
         flag=_flag(counted),
     )
+
+
+def coverage_of_spectrum(
+    times_seen: NDArray[np.integer[Any]], number_of_states: NDArray[np.integer[Any]]
+) -> float:
+    """Good-Turing coverage: the share of all occurrences that the seen states account for.
+
+    ``1 - f1 / N``, with the number of states that were seen once, and of rows.
+
+    Parameters
+    ----------
+    times_seen, number_of_states : ndarray of integers, shape (n,)
+        As for `sample_support`.
+
+    Returns
+    -------
+    float
+        0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no state.
+
+    References
+    ----------
+    I. J. Good, "The population frequencies of species and the estimation of population
+    parameters", Biometrika 40 (1953) 237-264.
+
+    Examples
+    --------
+    >>> coverage_of_spectrum(np.array([1, 3]), np.array([2, 6]))
+    0.9
+    """
+    counted = Spectrum.of(times_seen, number_of_states)
+    return (counted.total - counted.seen(1)) / counted.total
 
 
 def _unseen(counted: Spectrum) -> float:

@@ -14,6 +14,17 @@ from tensorstate.counting.memory import as_text
 __all__ = ["damage_table", "layer_table", "plan_table"]
 
 
+# What a table counts, and what stands there where it is missing.
+_COUNTED = {
+    "neurons": "",
+    "parameters": "-",
+    "positions": "vary",
+    "instances": "",
+    "states": "",
+    "distinct": "",
+}
+
+
 def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
     """Lay a run's summary out for a terminal.
 
@@ -32,13 +43,13 @@ def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
     """
     table = Table(title=title or None, title_justify="left")
     table.add_column("layer")
-    headers = ("neurons", "positions", "instances", "states", "distinct", "entropy", "efficiency")
-    for header in headers:
+    for header in (*_COUNTED, "entropy", "efficiency"):
         table.add_column(header, justify="right")
     limited = []
     for name, row in summary.iterrows():
         counts = [
-            "vary" if pd.isna(row[column]) else f"{int(row[column]):,}" for column in headers[:5]
+            missing if pd.isna(row[column]) else f"{int(row[column]):,}"
+            for column, missing in _COUNTED.items()
         ]
         if row["states"] == 0:
             table.add_row(escape(str(name)), *counts, "-", "-")

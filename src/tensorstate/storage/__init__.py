@@ -12,6 +12,7 @@ from tensorstate.storage.format import (
 from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.offsets import divide
 from tensorstate.storage.opening import WriterPart, writer_part
+from tensorstate.storage.parameters import Parameters
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.queue import LaterRows
 from tensorstate.storage.run import StateRun, open_run
@@ -27,6 +28,7 @@ __all__ = [
     "LaterRows",
     "LayerInfo",
     "LayerStates",
+    "Parameters",
     "PartReader",
     "RunWriter",
     "StateRun",

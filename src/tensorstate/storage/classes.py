@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from os import PathLike
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,20 +14,19 @@ from tensorstate.counting import StateHistogram
 from tensorstate.counting.joint import joint_entries
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.metrics import Overlap, efficiency, entropy, information, information_bias
+from tensorstate.storage.label_intervals import LabelIntervals
 from tensorstate.storage.labels import Label
 
 __all__ = ["LabelStatistics"]
 
 
-class LabelStatistics:
+class LabelStatistics(LabelIntervals):
     """How states differ from label to label, or layer to layer: a part of `LayerStates`.
 
     The states of each label are counted as `LayerStates.histogram` counts them; labels,
     instances and limits are what it takes, and what it raises is raised here.
     """
 
-    name: str
-    histogram: Any  # counts the distinct states, also by label
     _run_labels: Callable[[], ArrayLike | None] = staticmethod(lambda: None)
 
     @property
@@ -106,7 +104,8 @@ class LabelStatistics:
             difference), and the entropies `state_entropy` and `label_entropy`, which it cannot
             exceed. Where most states were seen once, information is close to the entropy of the
             labels whatever the layer does, and the correction is not enough: `label_summary`
-            tells how many were seen.
+            tells how many were seen, and `label_information_interval` how much all of this
+            depends on which instances were recorded.
 
         References
         ----------
@@ -234,20 +233,22 @@ class LabelStatistics:
         memory_limit: MemoryLimit,
         spill: str | PathLike[str] | None,
     ) -> dict[Label, StateHistogram]:
-        if labels is None:
-            labels = self._run_labels()
-        if labels is None:
-            raise ValueError(
-                f"capture {self.name!r} has no labels: pass one for every instance, or open the "
-                "run and store them with set_labels"
-            )
         found: dict[Label, StateHistogram] = self.histogram(
-            instances, by=labels, memory_limit=memory_limit, spill=spill
+            instances, by=self._labels_or_stored(labels), memory_limit=memory_limit, spill=spill
         )
         # The instances of a label may all be without positions.
         found = {label: some for label, some in found.items() if some.total}
         if not found:
             raise ValueError(f"capture {self.name!r}: no instance is chosen, so there is no label")
+        return found
+
+    def _labels_or_stored(self, labels: ArrayLike | None) -> ArrayLike:
+        found = self._run_labels() if labels is None else labels
+        if found is None:
+            raise ValueError(
+                f"capture {self.name!r} has no labels: pass one for every instance, or open the "
+                "run and store them with set_labels"
+            )
         return found
 
 

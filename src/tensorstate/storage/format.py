@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, get_args
@@ -35,6 +35,7 @@ from zarr.errors import ContainsArrayError, GroupNotFoundError
 from zarr.storage import StorePath
 
 from tensorstate.bits import packed_width
+from tensorstate.storage.parameters import Parameters
 from tensorstate.storage.stores import (
     StoreLike,
     as_store,
@@ -105,6 +106,8 @@ class LayerInfo:
         Place among the captures of the run, in the order in which data meets them.
     histogram : {"stored", "live"}
         Whether states are stored, or counted while they are captured and dropped.
+    parameters : Parameters or None
+        How many parameters the layer in the network has; None if that is not known.
     """
 
     neurons: int
@@ -114,6 +117,7 @@ class LayerInfo:
     source_layer: str = ""
     index: int = 0
     histogram: Histogram = "stored"
+    parameters: Parameters | None = field(default=None, compare=False)  # no part of the states
 
     @property
     def width(self) -> int:
@@ -122,15 +126,18 @@ class LayerInfo:
 
     def attributes(self) -> dict[str, Any]:
         """Return the attributes as JSON types."""
-        return asdict(self)
+        attributes = asdict(self)
+        if self.parameters is None:
+            del attributes["parameters"]
+        return attributes
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any], where: str) -> LayerInfo:
         """Read the attributes of a layer's group; `where` names it in an error."""
         try:
             # Layers of earlier versions do not say that their states are stored.
-            known = {"histogram": "stored", **attributes}
-            values = {field.name: known[field.name] for field in fields(cls)}
+            known = {"histogram": "stored", "parameters": None, **attributes}
+            values = {one.name: known[one.name] for one in fields(cls)}
         except KeyError as error:
             raise ValueError(
                 f"{where} has no attribute {error}: it is not a layer of a run, or it is damaged"
@@ -138,6 +145,7 @@ class LayerInfo:
         if isinstance(values["threshold"], list):
             values["threshold"] = tuple(values["threshold"])
         check_histogram(values["histogram"], f"{where} has an ")
+        values["parameters"] = Parameters.from_attributes(known, where)
         return cls(**values)
 
     def check_goes_on(self, stored: LayerInfo, where: str) -> None:
@@ -153,6 +161,8 @@ class LayerInfo:
                 f"{where} was recorded as {stored}, but is to go on as {self}: "
                 "states of both kinds cannot be mixed in one run"
             )
+        if self.parameters is not None:
+            self.parameters.check_goes_on(stored.parameters, where)
 
 
 def check_histogram(histogram: str, context: str = "") -> None:

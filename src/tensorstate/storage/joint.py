@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.counting import StateHistogram, count_states
@@ -138,7 +139,7 @@ class PatternStatistics(Mapping[str, LayerStates]):
 
     def hamming_kernel(
         self, instances: ArrayLike, layers: Sequence[str] | None = None
-    ) -> NDArray[np.int64]:
+    ) -> pd.DataFrame:
         """Of how many units each two of some instances have the same to say.
 
         Parameters
@@ -150,8 +151,9 @@ class PatternStatistics(Mapping[str, LayerStates]):
 
         Returns
         -------
-        ndarray of int64, shape (n, n)
-            Units less Hamming distances.
+        pandas.DataFrame of int64
+            Units less Hamming distances, a row for each `instance` and a column for each `other`,
+            by their places, in the order in which they were given.
 
         Raises
         ------
@@ -166,7 +168,9 @@ class PatternStatistics(Mapping[str, LayerStates]):
         """
         patterns = self._patterns(layers)
         chosen = instance_numbers(instances, len(patterns))
-        return hamming_kernel(patterns[chosen], patterns.units)
+        alike = hamming_kernel(patterns[chosen], patterns.units)
+        rows, columns = (pd.Index(chosen, name=name) for name in ("instance", "other"))
+        return pd.DataFrame(alike, rows, columns)
 
     def naswot_score(self, instances: ArrayLike, layers: Sequence[str] | None = None) -> float:
         """Score of a network by how much the patterns of a small batch differ.
@@ -185,7 +189,7 @@ class PatternStatistics(Mapping[str, LayerStates]):
         ----------
         J. Mellor et al., ICML (2021), arXiv 2006.04647.
         """
-        return naswot_score(self.hamming_kernel(instances, layers))
+        return naswot_score(self.hamming_kernel(instances, layers).to_numpy())
 
     def _patterns(self, layers: Sequence[str] | None) -> InstancePatterns:
         return InstancePatterns([self[name] for name in (self if layers is None else layers)])

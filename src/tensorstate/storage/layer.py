@@ -23,6 +23,7 @@ from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.instances import InstanceNumbers
 from tensorstate.storage.labels import Label, count_by_label, label_codes
 from tensorstate.storage.neurons import NeuronStatistics
+from tensorstate.storage.parameters import CountedParameters
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import RawStates
 from tensorstate.storage.sampling import SampleStatistics
@@ -31,7 +32,7 @@ from tensorstate.storage.selection import SelectedRows, count_instances, select
 __all__ = ["LayerStates", "StoredLayer"]
 
 
-class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
+class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedParameters):
     """States of a layer: what was recorded, how often, and what follows from it.
 
     Attributes
@@ -300,7 +301,8 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
     def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
         """Return what holds the rows of instances, or all rows; at least one."""
         self._check_any_states()
-        self._check_stored("looking at single neurons")
+        some = "of some instances" if instances is not None else f"of {self.neurons}"
+        self._check_stored(f"looking at single neurons {some}")
         parts = self._parts()
         if instances is None:
             return [part for part in parts if len(part)]
@@ -308,6 +310,11 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         if not selected:
             raise ValueError(f"capture {self.name!r}: no instance is chosen")
         return selected
+
+    def _known_states(self) -> StateHistogram | None:
+        info = self._known_info()
+        is_exact = info.histogram == "live" and info.width <= WIDEST_EXACT
+        return self.histogram() if is_exact else None
 
     def _numbers(self) -> InstanceNumbers:
         self._check_any_states()

@@ -1,4 +1,7 @@
-"""What single neurons of a layer do, added up over its rows, out of core and in parallel."""
+"""What single neurons of a layer do, added up over its rows, out of core and in parallel.
+
+Of states that were counted and dropped, it is added up over the distinct ones.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import operator
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from tensorstate.counting import StateHistogram
+from tensorstate.counting.distinct import distinct_states
 from tensorstate.counting.schedulers import Graph, Key, compute, find_scheduler, threads_if
 from tensorstate.counting.sources import Block, cut, read
 from tensorstate.firing import check_paired_neurons, cofiring_counts, firing_counts
@@ -18,7 +24,10 @@ from tensorstate.metrics import multi_information, neuron_table
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.selection import SelectedRows
 
-__all__ = ["NeuronStatistics", "sum_over_rows"]
+__all__ = ["NeuronStatistics", "sum_over_rows", "sum_over_states"]
+
+CountNeurons: TypeAlias = Callable[[NDArray[np.uint8], int], NDArray[np.int64]]
+"""Counts something in packed states, (n, W) uint8, of so many neurons."""
 
 
 class NeuronStatistics:
@@ -37,10 +46,16 @@ class NeuronStatistics:
     def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
         """Return what holds the rows of instances, or all rows; at least one."""
 
-    def firing_counts(self, instances: ArrayLike | None = None) -> NDArray[np.int64]:
+    @abstractmethod
+    def _known_states(self) -> StateHistogram | None:
+        """Return the count of all states, if their keys tell what rows that were dropped told."""
+
+    def firing_counts(self, instances: ArrayLike | None = None) -> pd.Series[int]:
         """Count in how many states each neuron fires.
 
-        All rows are read, chunk by chunk; `neuron_summary` says what follows from the counts.
+        All rows are read, chunk by chunk; `neuron_summary` says what follows from the counts. Of a
+        layer that was captured with ``histogram="live"``, which keeps no rows, the counts of its
+        distinct states say the same, of all instances and up to 128 neurons.
 
         Parameters
         ----------
@@ -49,16 +64,18 @@ class NeuronStatistics:
 
         Returns
         -------
-        ndarray of int64, shape (neurons,)
+        pandas.Series of int64
+            `fired`, in states, for each `neuron` from 0 on.
 
         Raises
         ------
         ValueError, IndexError, DamagedChunkError
-            As for `histogram`.
+            As for `histogram`; ValueError also if a live layer has more than 128 neurons.
         """
-        return self._fired(instances)[0]
+        fired, _ = self._add_up(firing_counts, instances)
+        return pd.Series(fired, pd.RangeIndex(len(fired), name="neuron"), name="fired")
 
-    def cofiring_counts(self, instances: ArrayLike | None = None) -> NDArray[np.int64]:
+    def cofiring_counts(self, instances: ArrayLike | None = None) -> pd.DataFrame:
         """Count in how many states two neurons fire together, for each pair of neurons.
 
         Parameters
@@ -68,18 +85,21 @@ class NeuronStatistics:
 
         Returns
         -------
-        ndarray of int64, shape (neurons, neurons)
-            Symmetric, with `firing_counts` on the diagonal.
+        pandas.DataFrame of int64
+            In states, a row for each `neuron` and a column for each `other` one, from 0 on:
+            symmetric, with `firing_counts` on the diagonal.
 
         Raises
         ------
         ValueError
-            As for `histogram`; or if the layer has more than 4,096 neurons.
+            As for `firing_counts`; or if the layer has more than 4,096 neurons.
         IndexError, DamagedChunkError
-            As for `histogram`.
+            As for `firing_counts`.
         """
         check_paired_neurons(self.neurons)
-        return sum_over_rows(self._rows_of(instances), cofiring_counts, self.neurons)
+        together, _ = self._add_up(cofiring_counts, instances)
+        rows, columns = (pd.RangeIndex(len(together), name=name) for name in ("neuron", "other"))
+        return pd.DataFrame(together, rows, columns)
 
     def neuron_summary(self, instances: ArrayLike | None = None) -> pd.DataFrame:
         """Lay the numbers of all neurons side by side.
@@ -99,7 +119,7 @@ class NeuronStatistics:
         Raises
         ------
         ValueError, IndexError, DamagedChunkError
-            As for `histogram`.
+            As for `firing_counts`.
 
         Examples
         --------
@@ -109,7 +129,7 @@ class NeuronStatistics:
         >>> layer.neuron_summary()[["rate", "entropy", "always_on"]].to_numpy().tolist()
         [[1.0, 0.0, True], [0.5, 1.0, False], [0.5, 1.0, False]]
         """
-        return neuron_table(*self._fired(instances))
+        return neuron_table(*self._add_up(firing_counts, instances))
 
     def multi_information(self, estimator: str = "plugin") -> float:
         """Multi-information of the neurons: what they tell about each other, in bits.
@@ -133,19 +153,21 @@ class NeuronStatistics:
         S. Watanabe, IBM Journal of Research and Development 4 (1960) 66-82.
         """
         entropy = self.entropy(estimator=estimator)
-        return multi_information(*self._fired(None), entropy)
+        return multi_information(*self._add_up(firing_counts, None), entropy)
 
-    def _fired(self, instances: ArrayLike | None) -> tuple[NDArray[np.int64], int]:
-        """Return in how many states each neuron fires, and how many states there are."""
+    def _add_up(
+        self, count: CountNeurons, instances: ArrayLike | None
+    ) -> tuple[NDArray[np.int64], int]:
+        """Return what a function counts in the states of instances, and how many these are."""
+        histogram = self._known_states() if instances is None else None
+        if histogram is not None:
+            return sum_over_states(histogram, count, self.neurons), histogram.total
         rows = self._rows_of(instances)
-        fired = sum_over_rows(rows, firing_counts, self.neurons)
-        return fired, sum(len(some) for some in rows)
+        return sum_over_rows(rows, count, self.neurons), sum(len(some) for some in rows)
 
 
 def sum_over_rows(
-    rows: Sequence[PartReader | SelectedRows],
-    count: Callable[[NDArray[np.uint8], int], NDArray[np.int64]],
-    neurons: int,
+    rows: Sequence[PartReader | SelectedRows], count: CountNeurons, neurons: int
 ) -> NDArray[np.int64]:
     """Add up what a function counts in batches of rows.
 
@@ -177,11 +199,38 @@ def sum_over_rows(
             (name, number): (_count_block, block, width, count, neurons)
             for number, block in enumerate(blocks)
         }
-        (total,) = compute(graph, [_add_up(graph, name)], where, None)
+        (total,) = compute(graph, [_sum_in_pairs(graph, name)], where, None)
     return np.asarray(total)
 
 
-def _add_up(graph: Graph, name: str) -> Key:
+def sum_over_states(
+    histogram: StateHistogram, count: CountNeurons, neurons: int
+) -> NDArray[np.int64]:
+    """Add up what a function counts in the rows that a histogram was made of.
+
+    A state that was seen n times counts n times: for each binary digit of n, states that have it
+    are counted together, and what is found weighs as much as the digit.
+
+    Parameters
+    ----------
+    histogram : StateHistogram
+        Of states of at most 16 bytes.
+    count, neurons
+        As for `sum_over_rows`.
+
+    Returns
+    -------
+    ndarray of int64
+        Of the shape that `count` returns.
+    """
+    total = count(np.empty((0, histogram.width), np.uint8), neurons)
+    for states, counts in distinct_states(histogram):
+        for digit in range(int(counts.max()).bit_length()):
+            total += count(states[counts >> digit & 1 == 1], neurons) << digit
+    return total
+
+
+def _sum_in_pairs(graph: Graph, name: str) -> Key:
     """Add tasks that add up results in pairs, so that few are in memory at once."""
     keys: list[Key] = [*graph]
     while len(keys) > 1:
@@ -194,9 +243,7 @@ def _add_up(graph: Graph, name: str) -> Key:
     return keys[0]
 
 
-def _count_block(
-    block: Block, width: int, count: Callable[..., NDArray[np.int64]], neurons: int
-) -> NDArray[np.int64]:
+def _count_block(block: Block, width: int, count: CountNeurons, neurons: int) -> NDArray[np.int64]:
     total = count(np.empty((0, width), np.uint8), neurons)
     for rows in read(block, width):
         total += count(rows, neurons)

@@ -15,6 +15,7 @@ from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import open_format
 from tensorstate.storage.joint import PatternStatistics
 from tensorstate.storage.layer import LayerStates, StoredLayer
+from tensorstate.storage.parameters import Parameters
 from tensorstate.storage.run_labels import load_labels, store_labels
 from tensorstate.storage.salvage import write_whole
 from tensorstate.storage.stores import StoreLike, describe_store, is_writable
@@ -46,6 +47,7 @@ class StateRun(PatternStatistics):
         self._group = group
         self._writable = writable
         self._about: dict[str, Any] = dict(group.attrs["tensorstate"])  # type: ignore[arg-type]
+        self._network = Parameters.from_attributes(group.attrs, f"run {where}")
         found = survey(group, where)
         found.check_disjoint()
         self._found = found
@@ -96,6 +98,19 @@ class StateRun(PatternStatistics):
     def attributes(self) -> dict[str, Any]:
         """Format, uuid, time of creation, library versions and name of the model."""
         return dict(self._about)
+
+    @property
+    def parameters(self) -> int | None:
+        """Parameters of the network, each counted once, also where layers share it.
+
+        None where that is not known, as for `LayerStates.parameter_count`.
+        """
+        return None if self._network is None else self._network.total
+
+    @property
+    def trainable_parameters(self) -> int | None:
+        """Those of the network's parameters that a training may change; None if not known."""
+        return None if self._network is None else self._network.trainable
 
     @property
     def labels(self) -> NDArray[Any] | None:
@@ -189,7 +204,8 @@ class StateRun(PatternStatistics):
             labels = self.labels
         except ValueError:
             labels = None
-        write_whole(self._found, whole, store, str(self._about.get("model") or ""))
+        model = str(self._about.get("model") or "")
+        write_whole(self._found, whole, store, model, self._network)
         salvaged = open_run(store)
         if labels is not None:
             salvaged.set_labels(labels[: whole[-1][1].stop])
@@ -201,7 +217,8 @@ class StateRun(PatternStatistics):
         Returns
         -------
         pandas.DataFrame
-            A row for each layer, named `layer`, with the columns `neurons`, `positions` (states of
+            A row for each layer, named `layer`, with the columns `neurons`, `parameters` (of the
+            layer in the network; missing where that is not known), `positions` (states of
             one instance; missing where they differ in them), `instances`, `states`, `distinct`
             (states), `entropy` (bits, Shannon, plug-in) and `efficiency` (0 to 1); and, for how far
             the sample supports these,
@@ -254,6 +271,7 @@ def summary_of(layers: Any) -> pd.DataFrame:
 
 _SUMMARY_TYPES = {
     "neurons": "int64",
+    "parameters": "Int64",  # which may be missing
     "positions": "Int64",  # which may be missing
     "instances": "int64",
     "states": "int64",
@@ -269,7 +287,8 @@ _SUMMARY_TYPES = {
 
 
 def _summary_row(layer: LayerStates) -> tuple[Any, ...]:
-    size = (layer.name, layer.neurons, layer.positions, layer.instance_count, layer.state_count)
+    known = (layer.name, layer.neurons, layer.parameter_count, layer.positions)
+    size = (*known, layer.instance_count, layer.state_count)
     if layer.state_count == 0:
         nan = float("nan")
         return (*size, 0, nan, nan, 0, nan, nan, nan, "")

@@ -6,6 +6,7 @@ import numpy as np
 
 from tensorstate.storage.format import OFFSETS_OF_CHUNK, LayerInfo
 from tensorstate.storage.offsets import divide
+from tensorstate.storage.parameters import Parameters
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import StoreLike, describe_store, store_holds_something
 from tensorstate.storage.survey import RunSurvey
@@ -19,6 +20,7 @@ def write_whole(
     whole: list[tuple[str, range]],
     store: StoreLike,
     model: str,
+    parameters: Parameters | None = None,
 ) -> None:
     """Write instances of a run to a new one, where they keep their numbers.
 
@@ -35,6 +37,8 @@ def write_whole(
         Where to; nothing may be there.
     model : str
         Name of the network, for the run's attributes.
+    parameters : Parameters, optional
+        How many parameters it has.
 
     Raises
     ------
@@ -67,6 +71,8 @@ def write_whole(
             first_instance=None if alone else instances.start,
         )
         try:
+            if parameters is not None:
+                writer.set_parameters(parameters)
             for name, layer in found.layers.items():
                 writer.add_layer(name, layer.info)
                 _copy(layer.parts[part], layer.info, instances, writer, name)

@@ -6,23 +6,31 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from os import PathLike
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.counting.resampling import weighted_spectra
-from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
+from tensorstate.metrics import (
+    check_entropy_options,
+    coverage_of_spectrum,
+    efficiency,
+    entropy_of_spectrum,
+)
 from tensorstate.storage.instances import InstanceNumbers
+from tensorstate.storage.intervals import (
+    MOST_GROUPS,
+    check_confidence,
+    deal,
+    edges,
+    jackknife_error,
+    normal_interval,
+)
 
-__all__ = ["MOST_GROUPS", "SampleStatistics"]
-
-MOST_GROUPS = 100
-"""Instances are resampled in so many groups; the standard error is then good to about 7 %."""
+__all__ = ["SampleStatistics"]
 
 BOOTSTRAP_RESAMPLES = 200
 
@@ -87,8 +95,8 @@ class SampleStatistics:
         -------
         pandas.Series
             In bits: `entropy`, its `standard_error`, and the interval from `low` to `high`, within
-            0 and the number of neurons. Divided by the number of neurons, they are those of the
-            efficiency.
+            0 and the number of neurons, but for an estimate that is beyond these itself. Divided
+            by the number of neurons, they are those of the efficiency.
 
         Raises
         ------
@@ -103,8 +111,7 @@ class SampleStatistics:
         (2001) 521-526. B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993).
         """
         check_entropy_options(alpha, estimator)
-        if not 0 < confidence < 1:
-            raise ValueError(f"a confidence is above 0 and below 1, not {confidence}")
+        check_confidence(confidence)
         if method not in ("jackknife", "bootstrap"):
             raise ValueError(f"unknown method {method!r}: choose 'jackknife' or 'bootstrap'")
         numbers = self._numbers()
@@ -117,27 +124,23 @@ class SampleStatistics:
         groups = self._groups(min(numbers.count, MOST_GROUPS), rng, memory_limit, spill)
         n = len(groups)
         if method == "jackknife":
-            weights, factor = 1 - np.eye(n, dtype=np.int64), n - 1.0
+            weights = 1 - np.eye(n, dtype=np.int64)
         else:
             weights = rng.multinomial(n, [1 / n] * n, size=BOOTSTRAP_RESAMPLES)
-            # Of n groups, the variance is by a factor of (n - 1) / n too small.
-            factor = n / (n - 1)
         entropies = [
             entropy_of_spectrum(*found, alpha, estimator, states=2**self.neurons)
             for found in weighted_spectra(groups, weights)
             if len(found[0])  # instances without positions may be all that is left
         ]
-        error = math.sqrt(factor * np.var(entropies))
+        if method == "jackknife":
+            error = jackknife_error(entropies)
+        else:
+            # Of n groups, the variance is by a factor of (n - 1) / n too small.
+            error = math.sqrt(n / (n - 1) * np.var(entropies))
         middle = self.entropy(alpha, estimator)
-        half = NormalDist().inv_cdf((1 + confidence) / 2) * error
+        low, high = normal_interval(middle, error, confidence, 0.0, float(self.neurons))
         return pd.Series(
-            {
-                "entropy": middle,
-                "standard_error": error,
-                "low": max(middle - half, 0.0),
-                "high": min(middle + half, float(self.neurons)),
-            },
-            name=self.name,
+            {"entropy": middle, "standard_error": error, "low": low, "high": high}, name=self.name
         )
 
     def rarefaction(
@@ -170,7 +173,7 @@ class SampleStatistics:
         pandas.DataFrame
             A row for each number of `instances`, with the columns `states`, `distinct` (states),
             `entropy` (bits, Shannon), `efficiency` (0 to 1) and `coverage` (which share of what
-            could be seen has been, by Good and Turing: 1 less the share of states seen once). The
+            could be seen has been, 0 to 1: `tensorstate.metrics.coverage_of_spectrum`). The
             last three are NaN where the instances drawn have no states.
 
         Raises
@@ -196,10 +199,10 @@ class SampleStatistics:
                 rows.append((0, 0, math.nan, math.nan, math.nan))
                 continue
             bits = entropy_of_spectrum(times, states, 1, estimator, 2**self.neurons)
-            once = int(states[times == 1].sum())
             share = efficiency(bits, self.neurons)
-            rows.append((total, int(states.sum()), bits, share, 1 - once / total))
-        sizes = np.diff(_edges(numbers.count, points)).cumsum()
+            covered = coverage_of_spectrum(times, states)
+            rows.append((total, int(states.sum()), bits, share, covered))
+        sizes = edges(numbers.count, points)[1:]
         columns = ["states", "distinct", "entropy", "efficiency", "coverage"]
         return pd.DataFrame(rows, columns=columns, index=pd.Index(sizes, name="instances"))
 
@@ -212,12 +215,6 @@ class SampleStatistics:
     ) -> Sequence[StateHistogram]:
         """Deal the instances into groups of about the same size, and count each."""
         numbers = self._numbers()
-        labels = np.zeros(numbers.span, np.int64)
-        sizes = np.diff(_edges(numbers.count, groups))
-        labels[rng.permutation(numbers.all())] = np.repeat(np.arange(groups), sizes)
-        found = self.histogram(by=labels, memory_limit=memory_limit, spill=spill)
+        dealt = deal(numbers.all(), numbers.span, groups, rng)
+        found = self.histogram(by=dealt, memory_limit=memory_limit, spill=spill)
         return list(found.values())
-
-
-def _edges(count: int, groups: int) -> NDArray[np.int64]:
-    return count * np.arange(groups + 1) // groups

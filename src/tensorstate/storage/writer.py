@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import Codec, LayerInfo
 from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import MODES, WriterPart, open_to_write, writer_part
+from tensorstate.storage.parameters import Parameters, store_if_missing, store_parameters
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.part_writer import PartWriter
 from tensorstate.storage.queue import LaterRows, WriteQueue, WrittenLayer
@@ -158,6 +160,26 @@ class RunWriter:
         """Wait for one more layer before the run's instances are committed."""
         self._queue.expected_layers += 1
 
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Store how many parameters the network has.
+
+        Raises
+        ------
+        ValueError
+            If the run was recorded from a network with another number, or is closed.
+        OSError
+            If it cannot be written.
+        """
+        where = f"run {self.where}"
+        stored = Parameters.from_attributes(self._group.attrs, where)
+        if self.committed_before or self._part is not None:
+            parameters.check_goes_on(stored, where)
+            parameters = stored or parameters
+        if parameters != stored:
+            # The thread writes other attributes of the same group. It holds on to what it runs,
+            # which must not be this writer.
+            self._queue.call(partial(store_parameters, self._group, parameters))
+
     def add_layer(self, name: str, info: LayerInfo) -> int:
         """Create the layer, or go on with it in a resumed run; return its committed instances.
 
@@ -213,6 +235,7 @@ class RunWriter:
         else:
             group, stored = store_format.join_layer(self._group, name, info, where)
             info.check_goes_on(stored, where)
+            store_if_missing(group, info.parameters)
         chunk_bytes = _chunk_bytes(min(self._chunk_bytes, self._chunk_budget))
         self._chunk_budget -= chunk_bytes
         return store_format.create_part(
@@ -235,6 +258,7 @@ class RunWriter:
                 "anew"
             )
         info.check_goes_on(LayerInfo.from_attributes(group.attrs, where), where)
+        store_if_missing(group, info.parameters)
         if self._part is not None:
             # A part of a run that was written alone until now.
             array = array.update_attributes({"instances": self.committed_before})

@@ -1,21 +1,17 @@
 """How often intervals of an entropy cover what they should, on sources whose entropy is known.
 
-    python -m benchmarks.intervals [--method jackknife] [--samples 100] [--instances 300 3000]
-
-The sources are those of `benchmarks.estimators`, with ten rows to an instance; in "topics" the
-rows of an instance resemble each other, as the positions of an image do: they come from one of 64
-groups of states, which together are equally frequent. A cell shows the standard error as a multiple
-of what estimates really vary by; then, which share of the 95 % intervals holds what the estimate
-is on average, which is what they promise; and last, which share holds the true entropy, which
-takes an estimator without bias.
+The second table of `benchmarks.estimators`: its sources, with ten rows to an instance; in "topics"
+the rows of an instance resemble each other, as the positions of an image do: they come from one of
+64 groups of states, which together are equally frequent. A cell shows the standard error as a
+multiple of what estimates really vary by; then, which share of the 95 % intervals holds what the
+estimate is on average, which is what they promise; and last, which share holds the true entropy,
+which takes an estimator without bias.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import version
 from statistics import fmean, stdev
 
 import numpy as np
@@ -23,7 +19,7 @@ from numpy.typing import NDArray
 
 import tensorstate as ts
 from benchmarks._measure import markdown
-from benchmarks.estimators import NEURONS, sources, true_entropy
+from benchmarks._sources import NEURONS, sources, true_entropy
 
 ESTIMATORS = ("plugin", "miller_madow", "grassberger", "chao_wang_jost")
 POSITIONS, TOPICS = 10, 64
@@ -63,34 +59,22 @@ def covered(draw: Draw, truth: float, n: int, samples: int, method: str, seed: i
     for estimator in ESTIMATORS:
         found = [layer.entropy_interval(1, estimator, method=method) for layer in layers]
         estimates = [interval["entropy"] for interval in found]
-        error = fmean(interval["standard_error"] for interval in found) / stdev(estimates)
+        spread = stdev(estimates)
+        error = fmean(interval["standard_error"] for interval in found)
+        times = f"{error / spread:.1f}" if spread else "-"  # a few rows may all be different
         shares = [
             fmean(interval["low"] <= min(value, NEURONS) <= interval["high"] for interval in found)
             for value in (fmean(estimates), truth)
         ]
-        cells.append(f"{error:.1f}; {shares[0]:.0%}; {shares[1]:.0%}")
+        cells.append(f"{times}; {shares[0]:.0%}; {shares[1]:.0%}")
     return cells
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--samples", type=int, default=100, help="samples of each size")
-    parser.add_argument("--instances", type=int, nargs="+", default=[300, 3000])
-    parser.add_argument("--method", choices=("jackknife", "bootstrap"), default="jackknife")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-
-    table = []
-    for name, truth, draw in draws(options.seed):
-        for n in options.instances:
-            cells = covered(draw, truth, n, options.samples, options.method, options.seed)
-            table.append([name, f"{truth:.2f}", n, *cells])
-    print(markdown(["source", "bits", "instances", *ESTIMATORS], table))
-    print(
-        f"\n95 % intervals by {options.method}, {options.samples} samples each, "
-        f"seed {options.seed}; numpy {version('numpy')}, tensorstate {version('tensorstate')}"
-    )
-
-
-if __name__ == "__main__":
-    main()
+def intervals(samples: int, instances: list[int], method: str, seed: int) -> str:
+    """Return the table that the text above describes."""
+    table = [
+        [name, f"{truth:.2f}", n, *covered(draw, truth, n, samples, method, seed)]
+        for name, truth, draw in draws(seed)
+        for n in instances
+    ]
+    return markdown(["source", "bits", "instances", *ESTIMATORS], table)
