@@ -19,9 +19,9 @@ from tensorstate.cli.models import open_model
 from tensorstate.cli.networks import Network
 from tensorstate.cli.options import examples, json_option, quiet_option
 from tensorstate.cli.output import print_json, say
-from tensorstate.cli.progress import show_progress
 from tensorstate.cli.recording import check_passes, record
 from tensorstate.cli.span import SHARD, Span, committed, span_of
+from tensorstate.counting.progress import Work, show_progress
 from tensorstate.storage import open_run
 
 __all__ = ["capture"]
@@ -138,7 +138,6 @@ def capture(
     shard: tuple[int, int] | None,
     part: str | None,
     first_instance: int | None,
-    quiet: bool,
     as_json: bool,
     **probes: Any,
 ) -> None:
@@ -181,7 +180,7 @@ def capture(
         batches = chain([first], batches)
         total = None if left is None else done + left
         try:
-            with show_progress("capturing", "instances", total, done=done, quiet=quiet) as advance:
+            with show_progress(Work("capturing", "instances", total), done=done) as advance:
                 ended = record(network, captured, batches, advance)
         except BaseException:
             _say_where_to_go_on(output, span)

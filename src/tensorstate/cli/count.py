@@ -15,7 +15,6 @@ from tensorstate.cli.options import (
     limit_options,
     quiet_option,
 )
-from tensorstate.cli.progress import show_counting
 from tensorstate.storage import open_run
 from tensorstate.storage.run import summary_of
 
@@ -40,7 +39,6 @@ def count(
     layers: tuple[str, ...],
     memory_limit: str | None,
     spill: str | None,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Count the states of a RUN, keep the counts in it, and show its layers.
@@ -54,7 +52,6 @@ def count(
     with counting_limits(memory_limit, spill):
         for layer in chosen:
             if layer.state_count:
-                with show_counting(layer.name, layer.state_count, quiet=quiet):
-                    layer.spectrum()
+                layer.spectrum()
         summary = summary_of(chosen)
     print_layers(opened, summary, as_json)

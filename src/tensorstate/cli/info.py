@@ -6,7 +6,7 @@ import click
 
 from tensorstate.cli.layers import print_layers
 from tensorstate.cli.on_cluster import on_cluster
-from tensorstate.cli.options import examples, json_option
+from tensorstate.cli.options import examples, json_option, quiet_option
 from tensorstate.storage import open_run
 
 __all__ = ["info"]
@@ -14,6 +14,7 @@ __all__ = ["info"]
 
 @click.command(epilog=examples("tensorstate info run.zarr", "tensorstate info --json run.zarr"))
 @click.argument("run")
+@quiet_option
 @json_option
 @on_cluster
 def info(run: str, as_json: bool) -> None:

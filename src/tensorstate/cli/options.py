@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -56,8 +57,6 @@ def _memory(context: click.Context, parameter: click.Parameter, value: str | Non
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-
 layer_option = click.option(
     "--layer",
     "layers",
@@ -66,6 +65,30 @@ layer_option = click.option(
     shell_complete=_complete_layer,
     help="Only this layer; may be given several times.",
 )
+
+
+def quiet_option(command: _F) -> _F:
+    """Add `--quiet`, and let everything that takes a while show how far it is without it.
+
+    Parameters
+    ----------
+    command : callable
+        A function with its own options, but not yet a ``click.Command``.
+    """
+
+    @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+    @wraps(command)
+    def run(*args: Any, quiet: bool, **kwargs: Any) -> Any:
+        import dask
+
+        from tensorstate.configuration import option
+
+        configured = option("progress")
+        shown = not quiet and (configured is None or configured)
+        with dask.config.set({"tensorstate.progress": shown}):
+            return command(*args, **kwargs)
+
+    return run  # type: ignore[return-value]
 
 
 def limit_options(command: _F) -> _F:

@@ -13,7 +13,7 @@ from tensorstate.capture import remove_state_layers
 from tensorstate.cli.data import instances_in, part_of_batch
 from tensorstate.cli.loading import first_line
 from tensorstate.cli.networks import Network
-from tensorstate.cli.progress import Advance
+from tensorstate.counting.progress import Advance
 
 __all__ = ["check_passes", "record"]
 

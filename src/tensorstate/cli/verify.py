@@ -7,7 +7,7 @@ import sys
 import click
 
 from tensorstate.cli import DAMAGED
-from tensorstate.cli.options import examples, json_option
+from tensorstate.cli.options import examples, json_option, quiet_option
 from tensorstate.cli.output import console, print_json, records
 from tensorstate.report import damage_table
 from tensorstate.storage import open_run
@@ -20,6 +20,7 @@ __all__ = ["verify"]
 )
 @click.argument("run")
 @click.option("--salvage", metavar="OUT", help="Write the instances that are whole to a new run.")
+@quiet_option
 @json_option
 def verify(run: str, salvage: str | None, as_json: bool) -> None:
     """Read everything that a RUN has committed, and list what is damaged.

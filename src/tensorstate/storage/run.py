@@ -144,8 +144,7 @@ class StateRun(PatternStatistics):
         Parameters
         ----------
         progress : bool, optional
-            Whether to draw a bar on stderr. By default one is drawn if stderr is a terminal and
-            it takes more than two seconds.
+            Whether to show how far it is, as for `count_states`.
 
         Returns
         -------
@@ -189,7 +188,7 @@ class StateRun(PatternStatistics):
             labels = self.labels
         except ValueError:
             labels = None
-        write_whole(self._found, whole, store, str(self._about.get("model") or ""))
+        write_whole(self._found, whole, store, str(self._about.get("model") or ""), progress)
         salvaged = open_run(store)
         if labels is not None:
             salvaged.set_labels(labels[: whole[-1][1].stop])
