@@ -20,7 +20,7 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.storage import StorePath
 
-from tensorstate.storage.arrays import DamagedChunkError, endless, is_stored, with_rows
+from tensorstate.storage.arrays import DamagedChunkError, endless, read_found, with_rows
 
 __all__ = ["EqualLengths", "Extents", "OffsetsWriter", "StoredOffsets", "divide"]
 
@@ -215,12 +215,14 @@ class StoredOffsets:
         """Return the committed offsets in a chunk."""
         start = chunk * array.chunks[0]
         what = f"{self._where}, chunk {chunk} of the offsets (instances from {start})"
-        if not is_stored(array, array.metadata.encode_chunk_key((chunk,))):
-            raise DamagedChunkError(f"{what} is missing from the store: what it told is lost")
         try:
-            return np.asarray(array[start : min(start + array.chunks[0], self._instances)])
+            stop = min(start + array.chunks[0], self._instances)
+            offsets, found = read_found(array, start, stop)
         except (ValueError, RuntimeError) as error:
             raise DamagedChunkError(f"{what} is damaged: {error}; what it told is lost") from error
+        if array.metadata.encode_chunk_key((chunk,)) not in found:
+            raise DamagedChunkError(f"{what} is missing from the store: what it told is lost")
+        return offsets
 
 
 class OffsetsWriter:

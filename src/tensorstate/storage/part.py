@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from tensorstate.counting.sources import is_in_memory
-from tensorstate.storage.arrays import DamagedChunkError, is_stored
+from tensorstate.storage.arrays import DamagedChunkError, read_found
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import CountedRows
 from tensorstate.storage.offsets import EqualLengths, Extents, StoredOffsets
@@ -232,21 +232,19 @@ class PartReader:
 
     def _read_through_zarr(self, start: int, stop: int) -> NDArray[np.uint8]:
         chunks = [*self._chunks_of(start, stop)]
-        for chunk, _, _ in chunks:
-            self._check_exists(chunk)
         try:
-            return np.asarray(self._array[start:stop])
+            rows, found = read_found(self._array, start, stop)
         except (ValueError, RuntimeError) as error:
             if len(chunks) > 1:
                 # One by one, to tell which chunk it is.
                 return np.concatenate([self[begin:end] for _, begin, end in chunks])
             raise self._damaged(chunks[0][0], start, stop, error) from error
-
-    def _check_exists(self, chunk: int) -> None:
-        # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
-        key = self._array.metadata.encode_chunk_key((chunk, 0))
-        if not is_stored(self._array, key):
-            raise self._missing(chunk, key)
+        for chunk, _, _ in chunks:
+            # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
+            key = self._array.metadata.encode_chunk_key((chunk, 0))
+            if key not in found:
+                raise self._missing(chunk, key)
+        return rows
 
     def _missing(self, chunk: int, key: str) -> DamagedChunkError:
         return DamagedChunkError(
