@@ -17,7 +17,7 @@ from tensorstate.cli import INTERRUPTED
 from tensorstate.cli.data import Data, open_data, scaled
 from tensorstate.cli.models import open_model
 from tensorstate.cli.networks import Network
-from tensorstate.cli.options import examples, json_option, quiet_option
+from tensorstate.cli.options import examples, in_options, json_option, quiet_option
 from tensorstate.cli.output import print_json, say
 from tensorstate.cli.recording import check_passes, record
 from tensorstate.cli.span import SHARD, Span, committed, span_of
@@ -91,6 +91,12 @@ def _factor(context: click.Context, parameter: click.Parameter, value: str | Non
     default="stored",
     show_default=True,
     help="Whether states are stored, or counted at once and dropped.",
+)
+@click.option(
+    "--variable-positions",
+    is_flag=True,
+    help="Instances differ in length or size: leave padding out, by the masks of Keras and the "
+    "packed sequences of PyTorch.",
 )
 @click.option(
     "--batch-size",
@@ -261,12 +267,10 @@ def _efficiency_model(
             first_instance=span.first_instance,
             **probes,
         )
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(in_options(str(error))) from error
     except FileExistsError as error:
-        # What is an argument in a program is an option here.
-        says = str(error).replace("mode='w'", "--overwrite").replace("mode='resume'", "--resume")
-        raise FileExistsError(says) from error
+        raise FileExistsError(in_options(str(error))) from error
 
 
 def _tell(output: str, span: Span, ended: bool, as_json: bool) -> None:

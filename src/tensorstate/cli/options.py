@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -17,6 +18,7 @@ __all__ = [
     "chosen_layers",
     "counting_limits",
     "examples",
+    "in_options",
     "json_option",
     "layer_option",
     "limit_options",
@@ -53,6 +55,33 @@ def _memory(context: click.Context, parameter: click.Parameter, value: str | Non
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return value
+
+
+_ARGUMENT = re.compile(
+    r"\b(mode|histogram|channel_axis|threshold|part|first_instance|variable_positions)"
+    r"=('[^']*'|True|-?[\d.]*\d)"
+)
+
+
+def in_options(text: str) -> str:
+    """Return a message with options in place of the arguments that a program would give.
+
+    Examples
+    --------
+    >>> in_options("write it anew, with mode='w', or give variable_positions=True")
+    'write it anew, with --overwrite, or give --variable-positions'
+    >>> in_options("make the capture with channel_axis=-1")
+    'make the capture with --channel-axis -1'
+    """
+    return _ARGUMENT.sub(_option, text)
+
+
+def _option(found: re.Match[str]) -> str:
+    name, value = found[1], found[2].strip("'")
+    if name == "mode":
+        return {"w": "--overwrite", "resume": "--resume"}.get(value, found[0])
+    option = f"--{name.replace('_', '-')}"
+    return option if value == "True" else f"{option} {value}"
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
