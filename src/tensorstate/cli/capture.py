@@ -44,6 +44,7 @@ def _factor(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 @click.command(
+    short_help="Record the states of a model's layers in a run.",
     epilog=examples(
         "tensorstate capture lenet5.keras digits.npy -o run.zarr --attach-to Conv2D",
         "tensorstate capture lenet5.keras digits.npy -o run.zarr --attach-to Conv2D --resume",
@@ -52,7 +53,7 @@ def _factor(context: click.Context, parameter: click.Parameter, value: str | Non
         "tensorstate capture lenet5.keras digits.npy -o shards.zarr --attach-to conv_1 --shard 0/2",
         "tensorstate capture lenet5.keras images -o images.zarr --attach-to Conv2D "
         "--rescale 1/255 --json",
-    )
+    ),
 )
 @click.argument("model")
 @click.argument("data")

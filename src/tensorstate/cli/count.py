@@ -22,11 +22,13 @@ __all__ = ["count"]
 
 
 @click.command(
+    short_help="Count the states of a run, within a limit of memory.",
     epilog=examples(
         "tensorstate count run.zarr",
         'tensorstate count --layer conv_1_states --memory-limit "1 GiB" --spill . run.zarr',
         "tensorstate count --quiet --json run.zarr",
-    )
+        "tensorstate count --cluster local --cluster-options '{n_workers: 2}' run.zarr",
+    ),
 )
 @click.argument("run")
 @layer_option

@@ -29,11 +29,12 @@ __all__ = ["plan"]
 
 
 @click.command(
+    short_help="Tell what a count would take, before it runs.",
     epilog=examples(
         "tensorstate plan run.zarr",
         'tensorstate plan --layer conv_1_states --memory-limit "1 GiB" run.zarr',
         "tensorstate plan --json states.npy",
-    )
+    ),
 )
 @click.argument("run")
 @layer_option

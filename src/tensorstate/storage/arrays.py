@@ -13,7 +13,7 @@ from zarr.core.array_spec import ArrayConfig
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import StorePath, WrapperStore
 
-__all__ = ["DamagedChunkError", "endless", "read_found", "with_rows"]
+__all__ = ["DamagedChunkError", "DamagedRunError", "endless", "read_found", "with_rows"]
 
 # More rows than any part will have.
 _ENDLESS = 1 << 48
@@ -21,6 +21,10 @@ _ENDLESS = 1 << 48
 
 class DamagedChunkError(OSError):
     """What stands for committed rows is missing or does not pass its checksum."""
+
+
+class DamagedRunError(ValueError):
+    """What says which states a run has is missing or makes no sense."""
 
 
 def with_rows(

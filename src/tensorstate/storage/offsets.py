@@ -20,7 +20,7 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.storage import StorePath
 
-from tensorstate.storage.arrays import DamagedChunkError, endless, read_found, with_rows
+from tensorstate.storage.arrays import DamagedChunkError, DamagedRunError, endless, read_found, with_rows
 
 __all__ = ["EqualLengths", "Extents", "OffsetsWriter", "StoredOffsets", "divide"]
 
@@ -199,12 +199,12 @@ class StoredOffsets:
             try:
                 array = zarr.open_array(self._path, mode="r")
             except FileNotFoundError:
-                raise ValueError(
+                raise DamagedRunError(
                     f"{self._where} has no array 'offsets', which tells its instances apart: "
                     "the run is damaged"
                 ) from None
             if array.ndim != 1 or array.dtype != np.int64 or array.shape[0] < self._instances:
-                raise ValueError(
+                raise DamagedRunError(
                     f"{self._where} has offsets of {array.dtype} and shape {array.shape}, not "
                     f"int64 of {self._instances} instances: the run is damaged"
                 )

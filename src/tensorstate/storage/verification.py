@@ -17,7 +17,7 @@ from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.offsets import StoredOffsets
 from tensorstate.storage.part import PartReader
-from tensorstate.storage.survey import RunSurvey
+from tensorstate.storage.survey import ONLY_PART, RunSurvey
 
 __all__ = ["Damage", "damage_table", "find_damage", "whole_instances"]
 
@@ -126,6 +126,15 @@ def _missing_instances(found: RunSurvey) -> Iterator[Damage]:
                 first = reader.first_instance
                 problem = f"it has {has} instances, but {said} were committed"
                 yield Damage(layer, part, None, first + has, first + said - 1, problem)
+        for part, instances in _committed_parts(found).items():
+            if part not in stored.parts and instances:
+                problem = f"it has nothing of this part, of which {len(instances)} were committed"
+                yield Damage(layer, part, None, instances.start, instances.stop - 1, problem)
+
+
+def _committed_parts(found: RunSurvey) -> dict[str, range]:
+    """Return the instances of each part; of a run without any, those that the run says it has."""
+    return found.committed or {ONLY_PART: range(found.alone)}
 
 
 def _damaged_offsets(found: RunSurvey) -> Iterator[Damage]:
