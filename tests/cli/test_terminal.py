@@ -4,9 +4,9 @@ Both have the same life of a run: captured, planned, counted, shown, verified, d
 """
 
 import json
+import os
 import re
 import subprocess
-import sys
 
 import click
 import pexpect
@@ -22,6 +22,7 @@ from tests.cli.programs import (
     counts_of,
     expected_counts,
     program,
+    put_on_path,
 )
 
 
@@ -121,12 +122,11 @@ def test_every_command_as_a_program(tmp_path):
     assert (damage["layer"], damage["chunk"]) == ("0_states", 0)
 
 
-def test_completion_in_a_shell():
+def test_completion_in_a_shell(tmp_path):
     """As the help says, in a real bash."""
     shown = command("--help").stdout
     (line,) = re.findall(r'^ +(eval "\$\(_TENSORSTATE_COMPLETE=.*\)")$', shown, re.MULTILINE)
     lines = [
-        f'tensorstate() {{ {sys.executable} -m tensorstate "$@"; }}',
         line,
         "complete -p tensorstate",
         "COMP_WORDS=(tensorstate ver) COMP_CWORD=1",
@@ -134,7 +134,11 @@ def test_completion_in_a_shell():
         'echo "${COMPREPLY[@]}"',
     ]
     ended = subprocess.run(
-        ["bash", "-c", "\n".join(lines)], capture_output=True, text=True, cwd=ROOT, timeout=120
+        ["bash", "-c", "\n".join(lines)],
+        env={**os.environ, "PATH": put_on_path(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ended.returncode == 0, ended.stderr
     assert "-F _tensorstate_completion tensorstate" in ended.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -77,4 +78,6 @@ def _packed_states(source: str) -> Any | None:
     try:
         return zarr.open_array(source, mode="r")
     except (FileNotFoundError, NotADirectoryError, ContainsGroupError, NodeTypeValidationError):
+        return None
+    except json.JSONDecodeError:  # who opens it as a run tells what is damaged
         return None

@@ -52,7 +52,8 @@ class _Told:
     progress: bool | None = None
 
 
-_told: contextvars.ContextVar[_Told] = contextvars.ContextVar("told", default=_Told())
+_NOTHING = _Told()
+_told: contextvars.ContextVar[_Told] = contextvars.ContextVar("told", default=_NOTHING)
 
 
 @contextmanager

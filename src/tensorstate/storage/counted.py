@@ -64,7 +64,9 @@ class CountedRows:
         except (KeyError, TypeError):
             sound = False
         if not sound:
-            raise DamagedRunError(f"{where} says {facts!r} of counted rows: its metadata is damaged")
+            raise DamagedRunError(
+                f"{where} says {facts!r} of counted rows: its metadata is damaged"
+            )
         return cls(HistogramEntry(entries_of(array), name, array.shape[1], distinct, rows), where)
 
     @property

@@ -20,7 +20,13 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.storage import StorePath
 
-from tensorstate.storage.arrays import DamagedChunkError, DamagedRunError, endless, read_found, with_rows
+from tensorstate.storage.arrays import (
+    DamagedChunkError,
+    DamagedRunError,
+    endless,
+    read_found,
+    with_rows,
+)
 
 __all__ = ["EqualLengths", "Extents", "OffsetsWriter", "StoredOffsets", "divide"]
 

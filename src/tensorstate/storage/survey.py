@@ -118,10 +118,9 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
         group = _member(run, name, layer_where)
         if isinstance(group, zarr.Group):
             layers[name] = _stored_layer(group, layer_where)
-        elif group is None and any(_is_part(found) for found in list_names(run.store_path / name)):
-            # Metadata come first, and go last.
-            if _member(run, name, layer_where) is None:
-                raise DamagedRunError(f"{layer_where} has no metadata: the run is damaged")
+        elif group is None and _has_parts(run, name) and _member(run, name, layer_where) is None:
+            # Metadata come first: parts without them were not left by a writer at its start.
+            raise DamagedRunError(f"{layer_where} has no metadata: the run is damaged")
     found = {name for layer in layers.values() for name in layer.parts}
     # A writer that makes its layers in these moments is not to be met with some of them: before
     # it commits an instance, all its layers are there.
@@ -141,6 +140,10 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
 
 def _is_part(name: str) -> bool:
     return name.startswith(_PREFIX)
+
+
+def _has_parts(run: zarr.Group, name: str) -> bool:
+    return any(_is_part(found) for found in list_names(run.store_path / name))
 
 
 def _member(group: zarr.Group, name: str, where: str) -> Any:
