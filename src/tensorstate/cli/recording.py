@@ -81,7 +81,7 @@ def _run(network: Network, model: Any, batch: Any) -> None:
     except (OSError, MemoryError):
         raise
     except ValueError as error:
-        raise ValueError(in_options(str(error))) from error
+        raise ValueError(in_options(first_line(error))) from error
     except Exception as error:
         raise ValueError(f"the model failed: {first_line(error)}") from error
 
