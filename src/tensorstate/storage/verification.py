@@ -126,15 +126,10 @@ def _missing_instances(found: RunSurvey) -> Iterator[Damage]:
                 first = reader.first_instance
                 problem = f"it has {has} instances, but {said} were committed"
                 yield Damage(layer, part, None, first + has, first + said - 1, problem)
-        for part, instances in _committed_parts(found).items():
-            if part not in stored.parts and instances:
-                problem = f"it has nothing of this part, of which {len(instances)} were committed"
-                yield Damage(layer, part, None, instances.start, instances.stop - 1, problem)
-
-
-def _committed_parts(found: RunSurvey) -> dict[str, range]:
-    """Return the instances of each part; of a run without any, those that the run says it has."""
-    return found.committed or {ONLY_PART: range(found.alone)}
+        # Of several writers, each may have layers of its own; one alone has all of them.
+        if not (found.shared or stored.parts) and found.alone:
+            problem = f"it has no states, but {found.alone} instances were committed"
+            yield Damage(layer, ONLY_PART, None, 0, found.alone - 1, problem)
 
 
 def _damaged_offsets(found: RunSurvey) -> Iterator[Damage]:
