@@ -25,11 +25,14 @@ class Server:
     ----------
     stored : list of str
         The paths of all objects that were stored, in order; the bucket is their first part.
+    requests : list of (str, str)
+        The method and the path of everything that was asked for, in order.
     """
 
     def __init__(self) -> None:
         self.port = 0
         self.stored: list[str] = []
+        self.requests: list[tuple[str, str]] = []
         self._app = DomainDispatcherApplication(create_backend_app)
         self.start()
 
@@ -71,6 +74,7 @@ class Server:
         self._server.server_close()
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"].lstrip("/")))
         if environ["REQUEST_METHOD"] == "PUT":
             self.stored.append(environ["PATH_INFO"].lstrip("/"))
         return self._app(environ, start_response)

@@ -1,5 +1,6 @@
 """The command, run as a program of its own or in this process; and a network to give to it."""
 
+import os
 import re
 import shlex
 import signal
@@ -37,6 +38,11 @@ def net():
     return network
 
 
+def convolution():
+    """Return the first module of the network, which takes images of any size."""
+    return net()[:1].eval()
+
+
 def stream(start=0):
     """Yield the instances of `ARRAY` in batches of 7."""
     asked_to_start.append(start)
@@ -69,12 +75,20 @@ def program(*arguments):
     return [sys.executable, "-m", "tensorstate", *map(str, arguments)]
 
 
-def command(*arguments, timeout=300):
-    """Run the command as a program of its own, to its end."""
+def command(*arguments, timeout=300, folder=ROOT):
+    """Run the command as a program of its own in a folder, to its end."""
     ended = subprocess.run(
-        program(*arguments), capture_output=True, text=True, timeout=timeout, cwd=ROOT
+        program(*arguments), capture_output=True, text=True, timeout=timeout, cwd=folder
     )
     return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def put_on_path(folder):
+    """Make the command a program in a folder, as an installation does; return PATH with it."""
+    file = folder / "tensorstate"
+    file.write_text(f'#!/bin/sh\nexec {sys.executable} -m tensorstate "$@"\n')
+    file.chmod(0o755)
+    return os.pathsep.join([str(folder), os.environ["PATH"]])
 
 
 def here(monkeypatch, capfd, *arguments):

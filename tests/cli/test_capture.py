@@ -1,6 +1,7 @@
 """`tensorstate capture` against brute force: models and data of all kinds, parts, and refusals."""
 
 import json
+import re
 import sys
 
 import keras
@@ -252,6 +253,39 @@ def test_what_does_not_fit_is_one_sentence(
     assert code == 2 or ended.stderr.count("\n") == 1
     assert not output.exists()
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("mode", [(), ("--resume",), ("--overwrite",), ("--shard", "0/2")])
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ("no run", "is not a run of tensorstate"),
+        ("newer", "has store format 99, but this tensorstate"),
+        ("half", "cannot be read"),
+    ],
+)
+def test_an_output_that_is_no_run_is_left_as_it_is(here, folder, tmp_path, mode, broken, says):
+    output = tmp_path / "run"
+    arguments = ("capture", NET, folder / "data.npy", "-o", output, "--attach-to", "0")
+    if broken == "no run":
+        output.mkdir()
+        (output / "thesis.txt").write_text("years of work")
+    else:
+        assert here(*arguments, "-q").returncode == 0
+        about = output / "zarr.json"
+        text = about.read_text()
+        about.write_text(
+            re.sub(r'"format": 1\b', '"format": 99', text) if broken == "newer" else text[:99]
+        )
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    ended = here(*arguments, *mode)
+    is_read = mode == ("--resume",)  # else it is refused, whatever is wrong with it
+    assert ended.returncode == (3 if broken == "half" and is_read else 1), ended.stderr
+    assert (ended.stderr.count("\n"), ended.stdout) == (1, "")
+    assert says in ended.stderr
+    found = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert {path: found.get(path) for path in before} == before
+    assert all(path.name.startswith(".lock") for path in found.keys() - before.keys())
 
 
 def test_a_layer_that_is_not_there(here, folder, tmp_path):

@@ -1,6 +1,7 @@
 """`tensorstate count` and `tensorstate plan` against what the package says."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -101,11 +102,56 @@ def test_a_half_deleted_store(here, path):
     assert "layer narrow, part 0, chunk 0" in ended.stderr
     assert here("verify", path).returncode == 3
     assert here("plan", path).returncode == 0
-    (path / "narrow/part-0/states/zarr.json").unlink()
-    ended = here("count", path)
-    assert ended.returncode == 1
-    assert "the run is damaged" in ended.stderr
     assert not (path / "narrow/histogram").exists()
+
+
+HALF = {
+    "zarr.json": (1, "is not a run of tensorstate: it holds no Zarr group"),
+    "narrow/zarr.json": (3, "layer narrow has no metadata: the run is damaged"),
+    "narrow/part-0/states/zarr.json": (3, "part-0 has no array 'states': the run is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", ["count", "plan", "info", "verify"])
+@pytest.mark.parametrize("lost", HALF)
+def test_metadata_that_are_gone(here, path, name, lost):
+    (path / lost).unlink()
+    before = stored(path)
+    ended = here(name, path)
+    assert (ended.returncode, ended.stderr.count("\n"), ended.stdout) == (HALF[lost][0], 1, "")
+    assert HALF[lost][1] in ended.stderr
+    assert stored(path) == before
+
+
+@pytest.mark.parametrize("name", ["count", "plan", "info", "verify"])
+@pytest.mark.parametrize("lost", ["", "narrow/", "narrow/part-0/states/"])
+def test_metadata_that_are_cut_short(here, path, name, lost):
+    file = path / lost / "zarr.json"
+    file.write_bytes(file.read_bytes()[:100])
+    before = stored(path)
+    ended = here(name, path)
+    assert (ended.returncode, ended.stderr.count("\n"), ended.stdout) == (3, 1, "")
+    assert f"{path}" in ended.stderr
+    assert "that cannot be read" in ended.stderr
+    assert stored(path) == before
+
+
+def test_a_part_that_is_gone_is_damage(here, path):
+    shutil.rmtree(path / "narrow/part-0")
+    ended = here("verify", "--json", "--salvage", path.with_name("new"), path)
+    assert ended.returncode == 1
+    assert "no instance that is whole" in ended.stderr
+    assert not path.with_name("new").exists()
+    found = json.loads(here("verify", "--json", path).stdout)["damage"]
+    assert [(one["layer"], one["part"], one["last_instance"]) for one in found] == [
+        ("narrow", "0", 39)
+    ]
+    assert here("verify", path).returncode == 3
+
+
+def stored(folder):
+    """Return all files below a folder, with what they hold."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_plan_tells_what_the_count_would_take(here, path):

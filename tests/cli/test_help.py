@@ -1,6 +1,7 @@
 """The examples that `--help` and the README give are run as they stand there."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 import tensorstate as ts
-from tests.cli.programs import ROOT
+from tests.cli.programs import ROOT, command, put_on_path
 
 COMMANDS = ("capture", "count", "plan", "info", "verify")
 
@@ -45,7 +46,7 @@ def examples_of(here, name):
     return re.findall(r"^    (tensorstate .*)$", shown.partition("Examples:")[2], re.MULTILINE)
 
 
-# In this order: what is captured is counted. Those of `demo` train, and are run with its tests.
+# In this order: what is captured is counted.
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_of_the_help(here, folder, monkeypatch, name):
     monkeypatch.chdir(folder)
@@ -57,6 +58,20 @@ def test_examples_of_the_help(here, folder, monkeypatch, name):
         assert ended.returncode == 0, example + ended.stderr
         if "--json" in example:
             json.loads(ended.stdout)
+
+
+def test_examples_of_the_help_of_demo(here, tmp_path, monkeypatch):
+    """The short training comes first, and the other example goes on with its network."""
+    monkeypatch.chdir(tmp_path)
+    whole, short = examples_of(here, "demo")
+    ended = command(*shlex.split(short)[1:], folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    aiq = json.loads(ended.stdout)["aIQ"]
+    (tmp_path / "tensorstate-demo").mkdir()
+    (tmp_path / "build/lenet5.keras").rename(tmp_path / "tensorstate-demo/lenet5.keras")
+    ended = command(*shlex.split(whole)[1:], folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert f"aIQ: {100 * aiq:.1f}%" in ended.stdout
 
 
 def test_every_command_has_json_and_examples(here):
@@ -71,16 +86,10 @@ def test_the_recipe_of_the_readme(tmp_path):
     """Four processes capture the shards of one run, which equals a capture in one piece."""
     (recipe,) = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "tensorstate"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m tensorstate "$@"\n')
-    command.chmod(0o755)
+    path = put_on_path(tmp_path / "bin")
     ended = subprocess.run(
-        [
-            "bash",
-            "-e",
-            "-c",
-            f'export PATH="{tmp_path / "bin"}:$PATH" PYTHONPATH={ROOT / "src"}\n{recipe}',
-        ],
+        ["bash", "-e", "-c", recipe],
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -86,7 +86,9 @@ def test_ctrl_c_on_a_terminal(tmp_path):
     assert terminal.exitstatus == 130
 
 
-def test_a_count_on_a_terminal_that_is_stopped_removes_its_spill(tmp_path):
+@pytest.fixture
+def large(tmp_path):
+    """A run whose count spills for a while, and the arguments of a process that counts it."""
     rows = np.random.default_rng(0).integers(0, 256, (3_000_000, 16), dtype=np.uint8)
     from tensorstate.storage import LayerInfo, RunWriter
 
@@ -96,12 +98,33 @@ def test_a_count_on_a_terminal_that_is_stopped_removes_its_spill(tmp_path):
     writer.close()
     spill = tmp_path / "spill"
     options = ("--memory-limit", "150 MiB", "--spill", spill)
-    name, *arguments = program("count", *options, tmp_path / "run")
-    terminal = pexpect.spawn(name, arguments, cwd=ROOT, encoding="utf-8", dimensions=(40, 160))
-    for _ in range(600):
-        if spill.exists() and any(spill.rglob("*")):
-            break
+    return spill, program("count", *options, tmp_path / "run")
+
+
+def wait_for_files(folder):
+    for _ in range(6000):
+        if folder.exists() and any(folder.rglob("*")):
+            return
         time.sleep(0.01)
+    pytest.fail("nothing was spilled")
+
+
+def test_a_count_that_is_stopped_by_sigterm_removes_its_spill(large):
+    spill, arguments = large
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_files(spill)
+    code, out, err = stop(process)
+    assert (code, out) == (130, "")
+    assert err.endswith("tensorstate: interrupted\n")
+    assert list(spill.iterdir()) == []
+
+
+def test_a_count_on_a_terminal_that_is_stopped_removes_its_spill(large):
+    spill, (name, *arguments) = large
+    terminal = pexpect.spawn(name, arguments, cwd=ROOT, encoding="utf-8", dimensions=(40, 160))
+    wait_for_files(spill)
     terminal.sendintr()
     terminal.expect("tensorstate: interrupted", timeout=120)
     terminal.expect(pexpect.EOF, timeout=120)

@@ -76,14 +76,6 @@ def test_saved_histograms_equal_those_of_threads(client, rows, small_blocks, tmp
             assert path.read_bytes() == twin.read_bytes()
 
 
-def test_progress_goes_to_stderr(client, rows, small_blocks, capsys):
-    expected = count_states(rows)
-    assert count_states(rows, progress=True) == expected
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "Completed" in err or err == ""
-
-
 def test_an_error_of_a_task_is_raised(client, small_blocks):
     with pytest.raises(ValueError, match="came back as"):
         count_states(Short())

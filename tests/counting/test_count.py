@@ -116,19 +116,3 @@ def test_an_error_of_a_source_is_raised(small_blocks):
 
     with pytest.raises(OSError, match="chunk 3 of part-a"):
         count_states(Broken(np.zeros((10_000, 4), np.uint8)))
-
-
-def test_progress_goes_to_stderr_if_it_is_asked_for(rows, capsys):
-    count_states(rows)
-    count_states(rows, progress=False)
-    assert capsys.readouterr() == ("", "")
-    count_states(rows, progress=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "Completed" in err
-
-
-def test_a_terminal_shows_progress_only_of_long_counts(rows, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    count_states(rows)
-    assert "Completed" not in capsys.readouterr().err

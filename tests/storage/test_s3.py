@@ -143,6 +143,32 @@ def test_damage_is_found_and_what_is_whole_is_salvaged(url, server):
     assert len(salvaged.verify()) == 0
 
 
+def test_a_chunk_takes_few_requests(url, server):
+    """Each takes as long as a small chunk: one to read it, and two to write and commit it."""
+    server.requests.clear()
+    write_chunks(url, parts=1)
+    written = [*server.requests]
+    chunks = len({path for _, path in written if "/c/" in path})
+    assert chunks > 5
+    assert all(method == "PUT" for method, path in written if "/c/" in path)
+    # The run is opened, and its instances are committed now and then.
+    assert len(written) <= 2 * chunks + 35
+
+    run = open_run(url)
+    for read in (lambda: run["layer"].raw_states[:], run.verify):
+        server.requests.clear()
+        read()
+        asked = [(method, path) for method, path in server.requests if "/states/c/" in path]
+        assert len(asked) == len(set(asked)) == chunks
+        assert {method for method, _ in asked} == {"GET"}
+        assert len(server.requests) <= chunks + 5
+    server.requests.clear()
+    run["layer"].histogram()
+    assert sum("/states/c/" in path for _, path in server.requests) == chunks
+    # What is kept of the count takes as many for a large run.
+    assert len(server.requests) <= chunks + 90
+
+
 def test_labels(url):
     record(url)
     open_run(url).set_labels(["cat", "dog", "bird"] * 40)

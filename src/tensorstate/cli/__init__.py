@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import platform
 import signal
 import sys
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import NoReturn
 
@@ -20,6 +22,12 @@ FAILED, DAMAGED, INTERRUPTED = 1, 3, 130
 
 _EXTRAS = {"keras": "tensorflow", "tensorflow": "tensorflow", "torch": "torch", "mlxtend": "demo"}
 """Which extra installs what may be missing."""
+
+_LIBRARIES = (
+    *("numpy", "zarr", "numcodecs", "dask", "distributed", "numba"),
+    *("keras", "tensorflow", "torch", "jax"),
+)
+"""Whose versions are told, of those that are installed."""
 
 _COMMANDS = ("capture", "count", "demo", "info", "plan", "verify")
 
@@ -61,15 +69,32 @@ def main() -> NoReturn:
 @click.command(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 damage found, 130 interrupted.",
+    epilog=(
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 damage found, 130 interrupted.\n\n"
+        "\b\nIn the start file of bash (zsh_source for zsh, fish_source for fish), this completes\n"
+        "commands, options and names of layers:\n"
+        '  eval "$(_TENSORSTATE_COMPLETE=bash_source tensorstate)"'
+    ),
 )
-@click.version_option(
-    __version__,
-    message="tensorstate %(version)s, "
-    + ", ".join(f"{name} {version(name)}" for name in ("numpy", "zarr", "dask", "numba")),
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, asked: _show_versions(context) if asked else None,
+    help="Show the versions of the package and of the libraries it uses, and exit.",
 )
 def _commands() -> None:
     """Show how much of a neural network's capacity is really used."""
+
+
+def _show_versions(context: click.Context) -> NoReturn:
+    found = [f"tensorstate {__version__}", f"python {platform.python_version()}"]
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    click.echo(", ".join(found))
+    context.exit()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -98,6 +123,6 @@ def _what_to_install(error: Exception) -> str:
 
 def _is_damage(error: Exception) -> bool:
     # Not imported before there is an error: it takes most of a second.
-    from tensorstate.storage import DamagedChunkError
+    from tensorstate.storage import DamagedChunkError, DamagedRunError
 
-    return isinstance(error, DamagedChunkError)
+    return isinstance(error, DamagedChunkError | DamagedRunError)

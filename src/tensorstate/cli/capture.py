@@ -17,12 +17,12 @@ from tensorstate.cli import INTERRUPTED
 from tensorstate.cli.data import Data, open_data, scaled
 from tensorstate.cli.models import open_model
 from tensorstate.cli.networks import Network
-from tensorstate.cli.options import examples, json_option, quiet_option
+from tensorstate.cli.options import examples, in_options, json_option, quiet_option
 from tensorstate.cli.output import print_json, say
-from tensorstate.cli.progress import show_progress
 from tensorstate.cli.recording import check_passes, record
 from tensorstate.cli.span import SHARD, Span, committed, span_of
-from tensorstate.storage import open_run
+from tensorstate.counting.progress import Work, show_progress
+from tensorstate.storage import DamagedRunError, open_run
 
 __all__ = ["capture"]
 
@@ -44,6 +44,7 @@ def _factor(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 @click.command(
+    short_help="Record the states of a model's layers in a run.",
     epilog=examples(
         "tensorstate capture lenet5.keras digits.npy -o run.zarr --attach-to Conv2D",
         "tensorstate capture lenet5.keras digits.npy -o run.zarr --attach-to Conv2D --resume",
@@ -52,7 +53,7 @@ def _factor(context: click.Context, parameter: click.Parameter, value: str | Non
         "tensorstate capture lenet5.keras digits.npy -o shards.zarr --attach-to conv_1 --shard 0/2",
         "tensorstate capture lenet5.keras images -o images.zarr --attach-to Conv2D "
         "--rescale 1/255 --json",
-    )
+    ),
 )
 @click.argument("model")
 @click.argument("data")
@@ -91,6 +92,12 @@ def _factor(context: click.Context, parameter: click.Parameter, value: str | Non
     default="stored",
     show_default=True,
     help="Whether states are stored, or counted at once and dropped.",
+)
+@click.option(
+    "--variable-positions",
+    is_flag=True,
+    help="Instances differ in length or size: leave padding out, by the masks of Keras and the "
+    "packed sequences of PyTorch.",
 )
 @click.option(
     "--batch-size",
@@ -138,7 +145,6 @@ def capture(
     shard: tuple[int, int] | None,
     part: str | None,
     first_instance: int | None,
-    quiet: bool,
     as_json: bool,
     **probes: Any,
 ) -> None:
@@ -181,7 +187,7 @@ def capture(
         batches = chain([first], batches)
         total = None if left is None else done + left
         try:
-            with show_progress("capturing", "instances", total, done=done, quiet=quiet) as advance:
+            with show_progress(Work("capturing", "instances", total), done=done) as advance:
                 ended = record(network, captured, batches, advance)
         except BaseException:
             _say_where_to_go_on(output, span)
@@ -262,12 +268,12 @@ def _efficiency_model(
             first_instance=span.first_instance,
             **probes,
         )
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    except DamagedRunError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ValueError(in_options(str(error))) from error
     except FileExistsError as error:
-        # What is an argument in a program is an option here.
-        says = str(error).replace("mode='w'", "--overwrite").replace("mode='resume'", "--resume")
-        raise FileExistsError(says) from error
+        raise FileExistsError(in_options(str(error))) from error
 
 
 def _tell(output: str, span: Span, ended: bool, as_json: bool) -> None:

@@ -15,7 +15,6 @@ from tensorstate.cli.options import (
     limit_options,
     quiet_option,
 )
-from tensorstate.cli.progress import show_counting
 from tensorstate.storage import open_run
 from tensorstate.storage.run import summary_of
 
@@ -23,11 +22,13 @@ __all__ = ["count"]
 
 
 @click.command(
+    short_help="Count the states of a run, within a limit of memory.",
     epilog=examples(
         "tensorstate count run.zarr",
         'tensorstate count --layer conv_1_states --memory-limit "1 GiB" --spill . run.zarr',
         "tensorstate count --quiet --json run.zarr",
-    )
+        "tensorstate count --cluster local --cluster-options '{n_workers: 2}' run.zarr",
+    ),
 )
 @click.argument("run")
 @layer_option
@@ -40,7 +41,6 @@ def count(
     layers: tuple[str, ...],
     memory_limit: str | None,
     spill: str | None,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Count the states of a RUN, keep the counts in it, and show its layers.
@@ -54,7 +54,6 @@ def count(
     with counting_limits(memory_limit, spill):
         for layer in chosen:
             if layer.state_count:
-                with show_counting(layer.name, layer.state_count, quiet=quiet):
-                    layer.spectrum()
+                layer.spectrum()
         summary = summary_of(chosen)
     print_layers(opened, summary, as_json)

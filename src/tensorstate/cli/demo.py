@@ -24,7 +24,8 @@ BETA = 2
 
 
 @click.command(
-    epilog=examples("tensorstate demo", "tensorstate demo --folder build --epochs 1 --json")
+    short_help="Train a small network, capture, count, and show its aIQ.",
+    epilog=examples("tensorstate demo", "tensorstate demo --folder build --epochs 1 --json"),
 )
 @click.option(
     "--folder",

@@ -26,7 +26,8 @@ def open_model(name: str) -> Network:
     ----------
     name : str
         A ``.keras`` file; the folder of a SavedModel; a TorchScript file or one of
-        ``torch.export`` (.pt, .pt2); or ``module:name`` of a model or a function that returns one.
+        ``torch.export`` (.pt, .pt2); or ``module:name`` of a model, or of a class or function that
+        returns one.
 
     Raises
     ------
@@ -70,7 +71,8 @@ def _loaded(name: str, kind: str, load: Any) -> Network:
 
 def _from_object(name: str) -> Network:
     found = load_object(name)
-    if callable(found) and not hasattr(found, "named_modules") and not hasattr(found, "layers"):
+    is_model = hasattr(found, "named_modules") or hasattr(found, "layers")
+    if isinstance(found, type) or (callable(found) and not is_model):
         try:
             found = found()
         except Exception as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,6 +18,7 @@ __all__ = [
     "chosen_layers",
     "counting_limits",
     "examples",
+    "in_options",
     "json_option",
     "layer_option",
     "limit_options",
@@ -54,9 +57,34 @@ def _memory(context: click.Context, parameter: click.Parameter, value: str | Non
     return value
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+_ARGUMENT = re.compile(
+    r"\b(mode|histogram|channel_axis|threshold|part|first_instance|variable_positions)"
+    r"=('[^']*'|True|-?[\d.]*\d)"
+)
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+
+def in_options(text: str) -> str:
+    """Return a message with options in place of the arguments that a program would give.
+
+    Examples
+    --------
+    >>> in_options("write it anew, with mode='w', or give variable_positions=True")
+    'write it anew, with --overwrite, or give --variable-positions'
+    >>> in_options("make the capture with channel_axis=-1")
+    'make the capture with --channel-axis -1'
+    """
+    return _ARGUMENT.sub(_option, text)
+
+
+def _option(found: re.Match[str]) -> str:
+    name, value = found[1], found[2].strip("'")
+    if name == "mode":
+        return {"w": "--overwrite", "resume": "--resume"}.get(value, found[0])
+    option = f"--{name.replace('_', '-')}"
+    return option if value == "True" else f"{option} {value}"
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 layer_option = click.option(
     "--layer",
@@ -66,6 +94,30 @@ layer_option = click.option(
     shell_complete=_complete_layer,
     help="Only this layer; may be given several times.",
 )
+
+
+def quiet_option(command: _F) -> _F:
+    """Add `--quiet`, and let everything that takes a while show how far it is without it.
+
+    Parameters
+    ----------
+    command : callable
+        A function with its own options, but not yet a ``click.Command``.
+    """
+
+    @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+    @wraps(command)
+    def run(*args: Any, quiet: bool, **kwargs: Any) -> Any:
+        import dask
+
+        from tensorstate.configuration import option
+
+        configured = option("progress")
+        shown = not quiet and (configured is None or configured)
+        with dask.config.set({"tensorstate.progress": shown}):
+            return command(*args, **kwargs)
+
+    return run  # type: ignore[return-value]
 
 
 def limit_options(command: _F) -> _F:

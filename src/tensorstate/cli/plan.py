@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ __all__ = ["plan"]
 
 
 @click.command(
+    short_help="Tell what a count would take, before it runs.",
     epilog=examples(
         "tensorstate plan run.zarr",
         'tensorstate plan --layer conv_1_states --memory-limit "1 GiB" run.zarr',
         "tensorstate plan --json states.npy",
-    )
+    ),
 )
 @click.argument("run")
 @layer_option
@@ -76,4 +78,6 @@ def _packed_states(source: str) -> Any | None:
     try:
         return zarr.open_array(source, mode="r")
     except (FileNotFoundError, NotADirectoryError, ContainsGroupError, NodeTypeValidationError):
+        return None
+    except json.JSONDecodeError:  # who opens it as a run tells what is damaged
         return None

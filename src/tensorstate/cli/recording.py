@@ -13,7 +13,8 @@ from tensorstate.capture import remove_state_layers
 from tensorstate.cli.data import instances_in, part_of_batch
 from tensorstate.cli.loading import first_line
 from tensorstate.cli.networks import Network
-from tensorstate.cli.progress import Advance
+from tensorstate.cli.options import in_options
+from tensorstate.counting.progress import Advance
 
 __all__ = ["check_passes", "record"]
 
@@ -77,8 +78,10 @@ def record(network: Network, model: Any, batches: Iterable[Any], advance: Advanc
 def _run(network: Network, model: Any, batch: Any) -> None:
     try:
         network.run(model, batch)
-    except (OSError, ValueError, MemoryError):
+    except (OSError, MemoryError):
         raise
+    except ValueError as error:
+        raise ValueError(in_options(first_line(error))) from error
     except Exception as error:
         raise ValueError(f"the model failed: {first_line(error)}") from error
 

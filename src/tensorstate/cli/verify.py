@@ -7,7 +7,8 @@ import sys
 import click
 
 from tensorstate.cli import DAMAGED
-from tensorstate.cli.options import examples, json_option
+from tensorstate.cli.on_cluster import on_cluster
+from tensorstate.cli.options import examples, json_option, quiet_option
 from tensorstate.cli.output import console, print_json, records
 from tensorstate.report import damage_table
 from tensorstate.storage import open_run
@@ -16,11 +17,18 @@ __all__ = ["verify"]
 
 
 @click.command(
-    epilog=examples("tensorstate verify run.zarr", "tensorstate verify --salvage new.zarr run.zarr")
+    short_help="Tell whether a run is whole; salvage what is.",
+    epilog=examples(
+        "tensorstate verify run.zarr",
+        "tensorstate verify --quiet --json run.zarr",
+        "tensorstate verify --salvage new.zarr run.zarr",
+    ),
 )
 @click.argument("run")
 @click.option("--salvage", metavar="OUT", help="Write the instances that are whole to a new run.")
+@quiet_option
 @json_option
+@on_cluster
 def verify(run: str, salvage: str | None, as_json: bool) -> None:
     """Read everything that a RUN has committed, and list what is damaged.
 

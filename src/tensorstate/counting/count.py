@@ -13,6 +13,7 @@ from dask.delayed import Delayed
 
 from tensorstate.counting.blocks import count_block, count_claims
 from tensorstate.counting.claims import Claims
+from tensorstate.counting.computing import compute
 from tensorstate.counting.histogram import StateHistogram
 from tensorstate.counting.memory import MemoryLimit, give_back
 from tensorstate.counting.out_of_core import (
@@ -31,12 +32,12 @@ from tensorstate.counting.pieces import (
     part_of,
 )
 from tensorstate.counting.plan import MERGES_PER_THREAD, CountPlan, make_plan
+from tensorstate.counting.progress import Work
 from tensorstate.counting.schedulers import (
     Graph,
     Key,
     Scheduler,
     calling_thread,
-    compute,
     find_scheduler,
 )
 from tensorstate.counting.sources import Block, cut, read
@@ -76,9 +77,10 @@ def count_states(
         histogram. By default ``tensorstate.spill`` or ``temporary-directory`` of Dask's
         configuration, or else the system's directory for temporary files.
     progress : bool, optional
-        Whether to draw a bar on stderr. By default what Dask's configuration says as
-        ``tensorstate.progress``, or else one is drawn if stderr is a terminal and counting takes
-        more than two seconds.
+        Whether to show how far it is: with a bar on a terminal (stderr) or in a notebook, else
+        with lines on stderr. By default what Dask's configuration says as
+        ``tensorstate.progress``, or else it is shown on a terminal and in a notebook if counting
+        takes more than two seconds.
 
     Returns
     -------
@@ -153,6 +155,7 @@ def _count_in_memory(
 ) -> StateHistogram:
     bits = plan.partitions.bit_length() - 1
     ranges = _ranges(bits, where.threads)
+    work = _work(blocks)
     # With more blocks than threads, Dask gives the next one to the thread that is free.
     if where.in_process and 1 < len(blocks) <= where.threads and Claims.suit(blocks):
         graph, counted = _claim_graph(Claims(blocks, plan.width, len(blocks)), bits, plan.share)
@@ -161,14 +164,14 @@ def _count_in_memory(
         graph, counted = _block_graph(_count, blocks, plan.width, bits, plan.share, is_all)
     if len(blocks) == 1:
         whole = "whole-" + counted[0][0]
-        parts = compute(graph | {whole: (merged, counted[0])}, [whole], where, progress)
+        parts = compute(graph | {whole: (merged, counted[0])}, [whole], where, progress, work)
     elif where.in_process:
         results = _merge_in_one_room(graph, counted, ranges)
-        room, *filled = compute(graph, results, where, progress)
+        room, *filled = compute(graph, results, where, progress, work)
         parts = _parts(room, filled)
     else:
         results = _merge_copies(graph, counted, ranges)
-        parts = compute(graph, results, where, progress)
+        parts = compute(graph, results, where, progress, work)
     return StateHistogram.from_parts(parts, plan.width)
 
 
@@ -180,13 +183,18 @@ def _count_through_files(
         job = spill_job(plan, replace(directory), len(blocks))
         graph, spilled = _block_graph(spill_block, blocks, job)
         merges, results = merge_graph(spilled, job, plan.merge_tasks)
-        found = compute(graph | merges, results, where, progress)
+        work = replace(_work(blocks), spilled=directory.size)
+        found = compute(graph | merges, results, where, progress, work)
         return histogram_of([part for parts in found for part in parts], plan, directory)
     except BaseException:
         directory.remove()
         raise
     finally:
         give_back()
+
+
+def _work(blocks: list[Block]) -> Work:
+    return Work("counting", "states", sum(block.rows for block in blocks))
 
 
 def _block_graph(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,9 +13,7 @@ import dask.local
 import dask.multiprocessing
 import dask.threaded
 from dask.delayed import Delayed
-from dask.diagnostics import ProgressBar
 
-from tensorstate.configuration import option
 from tensorstate.counting.memory import available_memory
 
 __all__ = [
@@ -25,7 +21,6 @@ __all__ = [
     "Key",
     "Scheduler",
     "calling_thread",
-    "compute",
     "find_scheduler",
     "threads_if",
     "workers_of",
@@ -33,8 +28,6 @@ __all__ = [
 
 Key: TypeAlias = Any
 Graph: TypeAlias = dict[Key, Any]
-
-SILENT_SECONDS = 2.0
 
 WORKER_SHARE = 0.6
 """Which part of a worker's memory a count may use: above it, Dask moves results to disk."""
@@ -130,50 +123,3 @@ def calling_thread() -> Scheduler:
     # Dask's schedulers take the callbacks that are registered for the whole process, and so would
     # meddle with what another thread computes.
     return Scheduler(dask.core.get, 1, True)
-
-
-def compute(graph: Graph, keys: list[Key], where: Scheduler, progress: bool | None) -> list[Any]:
-    """Run a graph, with a bar on stderr if `progress` or a terminal asks for one.
-
-    Parameters
-    ----------
-    graph : dict
-        Tasks by key.
-    keys : list
-        Which results are wanted.
-    where : Scheduler
-        What runs them.
-    progress : bool or None
-        As in `count_states`.
-
-    Returns
-    -------
-    list
-        The results, in the order of `keys`.
-    """
-    if progress is None:
-        progress = option("progress")
-    if not (sys.stderr.isatty() if progress is None else progress):
-        return list(where.get(graph, keys))
-    silent = SILENT_SECONDS if progress is None else 0.0
-    if where.client is None:
-        with ProgressBar(minimum=silent, out=sys.stderr):
-            return list(where.get(graph, keys))
-    return _compute_on_cluster(graph, keys, where.client, silent)
-
-
-def _compute_on_cluster(graph: Graph, keys: list[Key], client: Any, silent: float) -> list[Any]:
-    import distributed
-
-    futures = client.get(graph, keys, sync=False)
-    try:
-        with contextlib.suppress(TimeoutError):
-            distributed.wait(futures, timeout=silent)
-        if not all(future.done() for future in futures):
-            with contextlib.redirect_stdout(sys.stderr):
-                distributed.progress(futures, notebook=False)
-                distributed.wait(futures)
-                print()
-        return list(client.gather(futures))
-    finally:
-        client.cancel(futures)

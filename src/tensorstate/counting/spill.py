@@ -221,6 +221,16 @@ class SpillDirectory:
             "pass spill, a directory or URL that all workers reach",
         )
 
+    def size(self) -> int:
+        """Return how many bytes the files have by now."""
+        if self.is_local:
+            with os.scandir(self.path) as entries:
+                return sum(entry.stat().st_size for entry in entries)
+        with clear_errors(self._where):
+            files, root = self._files()
+            found = files.find(root, detail=True, refresh=True)
+        return sum(int(entry["size"] or 0) for entry in found.values())
+
     def remove_with_last(self) -> None:
         """Remove the directory when nothing refers to this object any more."""
         weakref.finalize(self, _remove_here, replace(self), os.getpid())

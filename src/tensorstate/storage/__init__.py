@@ -1,6 +1,6 @@
 """Runs on Zarr: written by one background thread, reopened without any framework."""
 
-from tensorstate.storage.arrays import DamagedChunkError
+from tensorstate.storage.arrays import DamagedChunkError, DamagedRunError
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import (
     Codec,
@@ -23,6 +23,7 @@ __all__ = [
     "QUEUE_BYTES",
     "Codec",
     "DamagedChunkError",
+    "DamagedRunError",
     "Histogram",
     "HistogramCache",
     "LaterRows",

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest, Store
 from zarr.core.array_spec import ArrayConfig
-from zarr.core.sync import sync
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import StorePath, WrapperStore
 
-__all__ = ["DamagedChunkError", "endless", "is_stored", "with_rows"]
+__all__ = ["DamagedChunkError", "DamagedRunError", "endless", "read_found", "with_rows"]
 
 # More rows than any part will have.
 _ENDLESS = 1 << 48
@@ -17,6 +21,10 @@ _ENDLESS = 1 << 48
 
 class DamagedChunkError(OSError):
     """What stands for committed rows is missing or does not pass its checksum."""
+
+
+class DamagedRunError(ValueError):
+    """What says which states a run has is missing or makes no sense."""
 
 
 def with_rows(
@@ -40,6 +48,43 @@ def endless(array: zarr.Array[Any]) -> zarr.Array[Any]:
     return with_rows(array, _ENDLESS, config)
 
 
-def is_stored(array: zarr.Array[Any], key: str) -> bool:
-    """Whether a chunk is in the store: Zarr reads a missing one as zeros, without a word."""
-    return bool(sync((array.store_path / key).exists()))
+def read_found(
+    array: zarr.Array[Any], start: int, stop: int
+) -> tuple[NDArray[Any], frozenset[str]]:
+    """Return rows of an array, and the keys of the chunks that were found in the store for them.
+
+    Zarr reads a missing chunk as zeros, without a word. To ask for each before it is read takes a
+    store behind a network as long again.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        If a chunk is damaged.
+    """
+    inner = array.async_array
+    store = _Noting(inner.store_path.store)
+    noted = zarr.Array(
+        zarr.AsyncArray(
+            metadata=inner.metadata,
+            store_path=StorePath(store, inner.store_path.path),
+            config=inner.config,
+        )
+    )
+    rows = np.asarray(noted[start:stop])
+    return rows, frozenset(key.removeprefix(f"{array.path}/") for key in store.found)
+
+
+class _Noting(WrapperStore[Store]):
+    """A store that notes what it was asked for and had."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.found: set[str] = set()
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        value = await self._store.get(key, prototype, byte_range)
+        if value is not None:
+            self.found.add(key)
+        return value

@@ -21,7 +21,7 @@ from zarr.storage import StorePath
 
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
-from tensorstate.storage.arrays import DamagedChunkError
+from tensorstate.storage.arrays import DamagedChunkError, DamagedRunError
 from tensorstate.storage.entry import HistogramEntry, Spectrum
 
 __all__ = ["ATTRIBUTE", "CountedRows", "entries_of"]
@@ -64,7 +64,9 @@ class CountedRows:
         except (KeyError, TypeError):
             sound = False
         if not sound:
-            raise ValueError(f"{where} says {facts!r} of counted rows: its metadata is damaged")
+            raise DamagedRunError(
+                f"{where} says {facts!r} of counted rows: its metadata is damaged"
+            )
         return cls(HistogramEntry(entries_of(array), name, array.shape[1], distinct, rows), where)
 
     @property

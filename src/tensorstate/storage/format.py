@@ -19,6 +19,7 @@ chunk under the committed rows is stored, also one of zeros.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -35,6 +36,7 @@ from zarr.errors import ContainsArrayError, GroupNotFoundError
 from zarr.storage import StorePath
 
 from tensorstate.bits import packed_width
+from tensorstate.storage.arrays import DamagedRunError
 from tensorstate.storage.parameters import Parameters
 from tensorstate.storage.stores import (
     StoreLike,
@@ -139,7 +141,7 @@ class LayerInfo:
             known = {"histogram": "stored", "parameters": None, **attributes}
             values = {one.name: known[one.name] for one in fields(cls)}
         except KeyError as error:
-            raise ValueError(
+            raise DamagedRunError(
                 f"{where} has no attribute {error}: it is not a layer of a run, or it is damaged"
             ) from None
         if isinstance(values["threshold"], list):
@@ -319,6 +321,8 @@ def open_format(store: StoreLike, mode: str = "r") -> zarr.Group:
                 f"{where} is not a run of tensorstate: it holds no Zarr group"
             ) from None
         raise FileNotFoundError(f"there is no run at {where}: nothing is there") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DamagedRunError(f"{where} has metadata that cannot be read: it is damaged") from error
     about = group.attrs.get("tensorstate")
     if not isinstance(about, Mapping) or not isinstance(about.get("format"), int):
         raise ValueError(
@@ -343,7 +347,7 @@ def committed_instances(run: zarr.Group) -> int:
     """
     instances = run.attrs.get("instances")
     if not isinstance(instances, int) or instances < 0:
-        raise ValueError(
+        raise DamagedRunError(
             f"{run.store_path} says that {instances!r} instances are committed: "
             "its metadata is damaged"
         )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import TypeAlias
 
-import dask
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.counting import StateHistogram, plan
 from tensorstate.counting.blocks import count_block
+from tensorstate.counting.computing import compute
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.memory import MemoryLimit, as_text, parse_limit
 from tensorstate.counting.pieces import Counted, merged, partition, partition_bits
-from tensorstate.counting.schedulers import find_scheduler, threads_if
+from tensorstate.counting.progress import Work
+from tensorstate.counting.schedulers import Graph, find_scheduler, threads_if
 from tensorstate.storage import selection
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.selection import SelectedRows, count_nothing, count_selected, select
@@ -171,12 +173,14 @@ def _count_together(
     selected: list[SelectedRows], codes: NDArray[np.int64], most: int
 ) -> dict[int, StateHistogram]:
     """Count the rows of each code in one pass, in blocks of at most so many rows."""
-    tasks = [
-        dask.delayed(_count_block, pure=False)(block, [codes[rows.instances] for rows in block])
-        for block in _blocks(selected, most)
-    ]
+    name = f"labels-{uuid.uuid4().hex}"
+    graph: Graph = {
+        (name, number): (_count_block, block, [codes[rows.instances] for rows in block])
+        for number, block in enumerate(_blocks(selected, most))
+    }
+    work = Work("counting by label", "states", sum(len(rows) for rows in selected))
     found: dict[int, list[Counted]] = {}
-    for counted in dask.compute(*tasks):
+    for counted in compute(graph, [*graph], find_scheduler(), None, work):
         for code, entries in counted.items():
             found.setdefault(code, []).append(entries)
     return {

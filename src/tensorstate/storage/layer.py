@@ -15,6 +15,7 @@ from tensorstate.bits import decompress_states
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.keys import WIDEST_EXACT
 from tensorstate.counting.memory import MemoryLimit
+from tensorstate.counting.progress import telling
 from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.classes import LabelStatistics
@@ -192,6 +193,7 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedPa
         by: None = None,
         memory_limit: MemoryLimit = None,
         spill: str | PathLike[str] | None = None,
+        progress: bool | None = None,
     ) -> StateHistogram: ...
 
     @overload
@@ -202,6 +204,7 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedPa
         by: ArrayLike,
         memory_limit: MemoryLimit = None,
         spill: str | PathLike[str] | None = None,
+        progress: bool | None = None,
     ) -> dict[Label, StateHistogram]: ...
 
     def histogram(
@@ -210,6 +213,7 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedPa
         by: ArrayLike | None = None,
         memory_limit: MemoryLimit = None,
         spill: str | PathLike[str] | None = None,
+        progress: bool | None = None,
     ) -> StateHistogram | dict[Label, StateHistogram]:
         """Count the distinct states.
 
@@ -238,6 +242,8 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedPa
             What counting may take and where it spills, as for `count_states`. A count in the
             cache that takes a quarter of the limit or more stays there (`StateHistogram.origin`):
             it can be read until it is replaced, after more states were captured.
+        progress : bool, optional
+            Whether to show how far it is, as for `count_states`.
 
         Returns
         -------
@@ -271,16 +277,17 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedPa
         self._check_any_states()
         parts = self._parts()
         limits: dict[str, Any] = {"memory_limit": memory_limit, "spill": spill}
-        if by is not None:
-            numbers = self._numbers()
-            labels, codes = label_codes(by, numbers.span)
-            every = numbers.all()
-            places = numbers.places(every if instances is None else instances)
-            return count_by_label(parts, places, self.positions, labels, codes[every], **limits)
-        if instances is not None:
-            places = self._numbers().places(instances)
-            return count_instances(parts, places, self.positions, **limits)
-        return self._everything.histogram(parts, self._cache(), **limits)
+        with telling(self.name, progress):
+            if by is not None:
+                numbers = self._numbers()
+                labels, codes = label_codes(by, numbers.span)
+                every = numbers.all()
+                places = numbers.places(every if instances is None else instances)
+                return count_by_label(parts, places, self.positions, labels, codes[every], **limits)
+            if instances is not None:
+                places = self._numbers().places(instances)
+                return count_instances(parts, places, self.positions, **limits)
+            return self._everything.histogram(parts, self._cache(), **limits)
 
     def spectrum(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how many states were seen exactly c times, for each c that occurs.
@@ -296,7 +303,8 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedPa
             How many states have that count.
         """
         self._check_any_states()
-        return self._everything.spectrum(self._parts(), self._cache())
+        with telling(self.name):
+            return self._everything.spectrum(self._parts(), self._cache())
 
     def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
         """Return what holds the rows of instances, or all rows; at least one."""

@@ -16,8 +16,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.counting import StateHistogram
+from tensorstate.counting.computing import compute
 from tensorstate.counting.distinct import distinct_states
-from tensorstate.counting.schedulers import Graph, Key, compute, find_scheduler, threads_if
+from tensorstate.counting.progress import Work
+from tensorstate.counting.schedulers import Graph, Key, find_scheduler, threads_if
 from tensorstate.counting.sources import Block, cut, read
 from tensorstate.firing import check_paired_neurons, cofiring_counts, firing_counts
 from tensorstate.metrics import multi_information, neuron_table
@@ -199,7 +201,8 @@ def sum_over_rows(
             (name, number): (_count_block, block, width, count, neurons)
             for number, block in enumerate(blocks)
         }
-        (total,) = compute(graph, [_sum_in_pairs(graph, name)], where, None)
+        work = Work("adding up", "states", sum(block.rows for block in blocks))
+        (total,) = compute(graph, [_sum_in_pairs(graph, name)], where, None, work)
     return np.asarray(total)
 
 

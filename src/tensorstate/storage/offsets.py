@@ -20,7 +20,13 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.storage import StorePath
 
-from tensorstate.storage.arrays import DamagedChunkError, endless, is_stored, with_rows
+from tensorstate.storage.arrays import (
+    DamagedChunkError,
+    DamagedRunError,
+    endless,
+    read_found,
+    with_rows,
+)
 
 __all__ = ["EqualLengths", "Extents", "OffsetsWriter", "StoredOffsets", "divide"]
 
@@ -199,12 +205,12 @@ class StoredOffsets:
             try:
                 array = zarr.open_array(self._path, mode="r")
             except FileNotFoundError:
-                raise ValueError(
+                raise DamagedRunError(
                     f"{self._where} has no array 'offsets', which tells its instances apart: "
                     "the run is damaged"
                 ) from None
             if array.ndim != 1 or array.dtype != np.int64 or array.shape[0] < self._instances:
-                raise ValueError(
+                raise DamagedRunError(
                     f"{self._where} has offsets of {array.dtype} and shape {array.shape}, not "
                     f"int64 of {self._instances} instances: the run is damaged"
                 )
@@ -215,12 +221,14 @@ class StoredOffsets:
         """Return the committed offsets in a chunk."""
         start = chunk * array.chunks[0]
         what = f"{self._where}, chunk {chunk} of the offsets (instances from {start})"
-        if not is_stored(array, array.metadata.encode_chunk_key((chunk,))):
-            raise DamagedChunkError(f"{what} is missing from the store: what it told is lost")
         try:
-            return np.asarray(array[start : min(start + array.chunks[0], self._instances)])
+            stop = min(start + array.chunks[0], self._instances)
+            offsets, found = read_found(array, start, stop)
         except (ValueError, RuntimeError) as error:
             raise DamagedChunkError(f"{what} is damaged: {error}; what it told is lost") from error
+        if array.metadata.encode_chunk_key((chunk,)) not in found:
+            raise DamagedChunkError(f"{what} is missing from the store: what it told is lost")
+        return offsets
 
 
 class OffsetsWriter:

@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from tensorstate.counting.sources import is_in_memory
-from tensorstate.storage.arrays import DamagedChunkError, is_stored
+from tensorstate.storage.arrays import DamagedChunkError, DamagedRunError, read_found
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import CountedRows
 from tensorstate.storage.offsets import EqualLengths, Extents, StoredOffsets
@@ -59,7 +59,7 @@ class PartReader:
                 f"{where} holds {array.dtype} of shape {array.shape}, not (rows, W) uint8"
             )
         if not isinstance(rows, int) or not 0 <= rows <= array.shape[0]:
-            raise ValueError(
+            raise DamagedRunError(
                 f"{where} says that {rows} rows are committed, but has {array.shape[0]}: "
                 "its metadata is damaged"
             )
@@ -71,7 +71,7 @@ class PartReader:
         self.instances = self._number("instances", None)
         self.counted = CountedRows.of(array, where)
         if self.counted.rows > rows:
-            raise ValueError(
+            raise DamagedRunError(
                 f"{where} says that {self.counted.rows} rows are counted, but {rows} are "
                 "committed: its metadata is damaged"
             )
@@ -111,7 +111,7 @@ class PartReader:
         if positions is not None:
             return EqualLengths(positions, len(self))
         if self._offsets is None:
-            raise ValueError(
+            raise DamagedRunError(
                 f"{self._where} does not say how many instances its rows belong to: "
                 "its metadata is damaged"
             )
@@ -208,7 +208,7 @@ class PartReader:
         """Return an attribute that is a number of instances."""
         value = self._array.attrs.get(name, default)
         if value is not default and (not isinstance(value, int) or value < 0):
-            raise ValueError(
+            raise DamagedRunError(
                 f"{self._where} has {value!r} for {name}, which is no number of instances: "
                 "its metadata is damaged"
             )
@@ -241,21 +241,19 @@ class PartReader:
 
     def _read_through_zarr(self, start: int, stop: int) -> NDArray[np.uint8]:
         chunks = [*self._chunks_of(start, stop)]
-        for chunk, _, _ in chunks:
-            self._check_exists(chunk)
         try:
-            return np.asarray(self._array[start:stop])
+            rows, found = read_found(self._array, start, stop)
         except (ValueError, RuntimeError) as error:
             if len(chunks) > 1:
                 # One by one, to tell which chunk it is.
                 return np.concatenate([self[begin:end] for _, begin, end in chunks])
             raise self._damaged(chunks[0][0], start, stop, error) from error
-
-    def _check_exists(self, chunk: int) -> None:
-        # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
-        key = self._array.metadata.encode_chunk_key((chunk, 0))
-        if not is_stored(self._array, key):
-            raise self._missing(chunk, key)
+        for chunk, _, _ in chunks:
+            # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
+            key = self._array.metadata.encode_chunk_key((chunk, 0))
+            if key not in found:
+                raise self._missing(chunk, key)
+        return rows
 
     def _missing(self, chunk: int, key: str) -> DamagedChunkError:
         return DamagedChunkError(

@@ -10,7 +10,7 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.core.sync import sync
 
-from tensorstate.storage.arrays import endless, with_rows
+from tensorstate.storage.arrays import DamagedRunError, endless, with_rows
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import ATTRIBUTE, CountedRows
 from tensorstate.storage.offsets import EqualLengths, OffsetsWriter
@@ -138,7 +138,7 @@ class PartWriter:
         stored = PartReader(self.array, self._where)
         extents = stored.extents(self._positions)
         if instances > len(extents):
-            raise ValueError(
+            raise DamagedRunError(
                 f"{self._where} has {len(extents)} committed instances, but the run says "
                 f"{instances}: its metadata is damaged"
             )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
+from urllib.parse import urlsplit
 
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -11,6 +13,8 @@ from zarr.storage import FsspecStore
 from tensorstate.urls import clear_errors, hide_credentials
 
 __all__ = ["RemoteStore", "open_url"]
+
+S3 = ("s3", "s3a")
 
 
 class RemoteStore(FsspecStore):
@@ -120,11 +124,14 @@ def open_url(url: str, *, read_only: bool = False) -> RemoteStore:
         If there is none.
     """
     where = hide_credentials(url)
+    # Other processes write runs too: a list of what was there a moment ago is not to be used.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if urlsplit(url).scheme in S3:
+        # Else s3fs asks for the size of everything before it reads it, to read what is large in
+        # several pieces at once. A chunk is small, and several chunks are read at once.
+        options["max_concurrency"] = 1
     try:
-        # Other processes write runs too: a list of what was there a moment ago is not to be used.
-        store = RemoteStore.from_url(
-            url, storage_options={"use_listings_cache": False}, read_only=read_only
-        )
+        store = RemoteStore.from_url(url, storage_options=options, read_only=read_only)
     except ImportError as error:
         raise ImportError(
             f"{where} needs a package that is not installed ({error}); for s3:// URLs, "

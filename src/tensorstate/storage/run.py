@@ -159,8 +159,7 @@ class StateRun(PatternStatistics):
         Parameters
         ----------
         progress : bool, optional
-            Whether to draw a bar on stderr. By default one is drawn if stderr is a terminal and
-            it takes more than two seconds.
+            Whether to show how far it is, as for `count_states`.
 
         Returns
         -------
@@ -205,7 +204,7 @@ class StateRun(PatternStatistics):
         except ValueError:
             labels = None
         model = str(self._about.get("model") or "")
-        write_whole(self._found, whole, store, model, self._network)
+        write_whole(self._found, whole, store, model, self._network, progress)
         salvaged = open_run(store)
         if labels is not None:
             salvaged.set_labels(labels[: whole[-1][1].stop])

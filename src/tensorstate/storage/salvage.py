@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tensorstate.counting.progress import Advance, Work, show_progress
 from tensorstate.storage.format import OFFSETS_OF_CHUNK, LayerInfo
 from tensorstate.storage.offsets import divide
 from tensorstate.storage.parameters import Parameters
@@ -21,6 +22,7 @@ def write_whole(
     store: StoreLike,
     model: str,
     parameters: Parameters | None = None,
+    progress: bool | None = None,
 ) -> None:
     """Write instances of a run to a new one, where they keep their numbers.
 
@@ -39,6 +41,8 @@ def write_whole(
         Name of the network, for the run's attributes.
     parameters : Parameters, optional
         How many parameters it has.
+    progress : bool, optional
+        As for `count_states`.
 
     Raises
     ------
@@ -61,6 +65,20 @@ def write_whole(
             )
     if not whole:
         raise ValueError(f"run {found.where} has no instance that is whole in every layer")
+    instances = sum(len(some) for _, some in whole)
+    work = Work("salvaging", "instances of all layers", instances * len(found.layers))
+    with show_progress(work, progress) as advance:
+        _write(found, whole, store, model, parameters, advance)
+
+
+def _write(
+    found: RunSurvey,
+    whole: list[tuple[str, range]],
+    store: StoreLike,
+    model: str,
+    parameters: Parameters | None,
+    advance: Advance,
+) -> None:
     alone = len(whole) == 1 and whole[0][1].start == 0
     for part, instances in whole:
         writer = RunWriter(
@@ -75,13 +93,18 @@ def write_whole(
                 writer.set_parameters(parameters)
             for name, layer in found.layers.items():
                 writer.add_layer(name, layer.info)
-                _copy(layer.parts[part], layer.info, instances, writer, name)
+                _copy(layer.parts[part], layer.info, instances, writer, name, advance)
         finally:
             writer.close()
 
 
 def _copy(
-    reader: PartReader, info: LayerInfo, instances: range, writer: RunWriter, name: str
+    reader: PartReader,
+    info: LayerInfo,
+    instances: range,
+    writer: RunWriter,
+    name: str,
+    advance: Advance,
 ) -> None:
     extents = reader.extents(info.positions)
     most = max(writer.piece_bytes // info.width, 1)
@@ -92,3 +115,4 @@ def _copy(
         for some in divide(lengths, most):
             rows = reader[int(starts[some][0]) : int(stops[some][-1])]
             writer.put(name, rows, lengths[some] if info.positions is None else None)
+            advance(len(lengths[some]))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import zarr
 
+from tensorstate.storage.arrays import DamagedRunError
 from tensorstate.storage.format import LayerInfo, committed_instances
 from tensorstate.storage.instances import first_overlap
 from tensorstate.storage.part import PartReader
@@ -110,9 +112,15 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
     layers: dict[str, StoredLayerParts] = {}
     for name in list_names(run.store_path):
         # Locks and metadata are no layers.
-        group = None if name.startswith((".", "__")) or name == "zarr.json" else run.get(name)
+        if name.startswith((".", "__")) or name == "zarr.json":
+            continue
+        layer_where = f"run {where}, layer {name}"
+        group = _member(run, name, layer_where)
         if isinstance(group, zarr.Group):
-            layers[name] = _stored_layer(group, f"run {where}, layer {name}")
+            layers[name] = _stored_layer(group, layer_where)
+        elif group is None and _has_parts(run, name) and _member(run, name, layer_where) is None:
+            # Metadata come first: parts without them were not left by a writer at its start.
+            raise DamagedRunError(f"{layer_where} has no metadata: the run is damaged")
     found = {name for layer in layers.values() for name in layer.parts}
     # A writer that makes its layers in these moments is not to be met with some of them: before
     # it commits an instance, all its layers are there.
@@ -130,11 +138,29 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
     return RunSurvey(where, layers, shared, alone, instances, committed)
 
 
+def _is_part(name: str) -> bool:
+    return name.startswith(_PREFIX)
+
+
+def _has_parts(run: zarr.Group, name: str) -> bool:
+    return any(_is_part(found) for found in list_names(run.store_path / name))
+
+
+def _member(group: zarr.Group, name: str, where: str) -> Any:
+    """Return what a group holds under a name, or None."""
+    try:
+        return group.get(name)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRunError(
+            f"{where} has metadata of {name} that cannot be read: the run is damaged"
+        ) from error
+
+
 def _stored_layer(group: zarr.Group, where: str) -> StoredLayerParts:
     layer = StoredLayerParts(group, LayerInfo.from_attributes(group.attrs, where), {})
     # Listed by name: what else lies there, as a cache, may be damaged without doing harm.
     for name in list_names(group.store_path):
-        if name.startswith(_PREFIX):
+        if _is_part(name):
             _add_part(layer, name.removeprefix(_PREFIX), where)
     return layer
 
@@ -142,17 +168,17 @@ def _stored_layer(group: zarr.Group, where: str) -> StoredLayerParts:
 def _add_part(layer: StoredLayerParts, part: str, where: str) -> None:
     """Add a part of a layer, if it has it."""
     folder = f"{_PREFIX}{part}"
-    array = layer.group.get(f"{folder}/states")
+    array = _member(layer.group, f"{folder}/states", where)
     if not isinstance(array, zarr.Array):
         # Metadata come first: chunks without them were not left by a writer that is at its start.
         if "c" not in list_names(layer.group.store_path / folder / "states"):
             return
-        array = layer.group.get(f"{folder}/states")
+        array = _member(layer.group, f"{folder}/states", where)
     if not isinstance(array, zarr.Array):
-        raise ValueError(f"{where}, {folder} has no array 'states': the run is damaged")
+        raise DamagedRunError(f"{where}, {folder} has no array 'states': the run is damaged")
     reader = PartReader(array, f"{where}, part {part}")
     if reader.shape[1] != layer.info.width:
-        raise ValueError(
+        raise DamagedRunError(
             f"{where}, {folder} has states of {reader.shape[1]} bytes, but {layer.info.neurons} "
             f"neurons need {layer.info.width}: the run is damaged"
         )
@@ -164,7 +190,7 @@ def _committed(part: str, layers: Iterable[StoredLayerParts], alone: int, where:
     stored = [(layer.parts[part], layer.info) for layer in layers if part in layer.parts]
     first = {reader.first_instance for reader, _ in stored}
     if len(first) > 1:
-        raise ValueError(
+        raise DamagedRunError(
             f"run {where}, part {part} begins with the instances {sorted(first)} in different "
             "layers: its metadata is damaged"
         )

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tensorstate.counting.schedulers import Graph, compute, find_scheduler, threads_if
+from tensorstate.counting.computing import compute
+from tensorstate.counting.progress import Work
+from tensorstate.counting.schedulers import Graph, find_scheduler, threads_if
 from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.offsets import StoredOffsets
 from tensorstate.storage.part import PartReader
-from tensorstate.storage.survey import RunSurvey
+from tensorstate.storage.survey import ONLY_PART, RunSurvey
 
 __all__ = ["Damage", "damage_table", "find_damage", "whole_instances"]
 
@@ -69,7 +71,7 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
     damage = [*_missing_instances(found), *_damaged_offsets(found)]
     graph: Graph = {}
     name = f"verify-{uuid.uuid4().hex}"
-    here = False
+    here, total = False, 0
     for layer, stored in found.layers.items():
         for part, reader in stored.parts.items():
             here = here or reader.in_memory
@@ -78,12 +80,14 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
                 graph[name, len(graph)] = (_damaged_counts, *what)
             rows = reader.chunks[0]
             chunks = range(reader.counted.rows // rows, -(-len(reader) // rows))
+            total += len(chunks)
             step = max(_TASK_BYTES // (rows * reader.shape[1]), 1)
             for start in range(0, len(chunks), step):
                 graph[name, len(graph)] = (_damaged_chunks, *what, chunks[start : start + step])
     with threads_if(here):
-        for chunks in compute(graph, [*graph], find_scheduler(), progress) if graph else []:
-            damage += chunks
+        work = Work("verifying", "chunks", total)
+        for found_there in compute(graph, [*graph], find_scheduler(), progress, work):
+            damage += found_there
     order = list(found.layers)
     return sorted(damage, key=lambda d: (order.index(d.layer), d.part, d.chunk or -1))
 
@@ -122,6 +126,10 @@ def _missing_instances(found: RunSurvey) -> Iterator[Damage]:
                 first = reader.first_instance
                 problem = f"it has {has} instances, but {said} were committed"
                 yield Damage(layer, part, None, first + has, first + said - 1, problem)
+        # Of several writers, each may have layers of its own; one alone has all of them.
+        if not (found.shared or stored.parts) and found.alone:
+            problem = f"it has no states, but {found.alone} instances were committed"
+            yield Damage(layer, ONLY_PART, None, 0, found.alone - 1, problem)
 
 
 def _damaged_offsets(found: RunSurvey) -> Iterator[Damage]:
