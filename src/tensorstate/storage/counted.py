@@ -12,7 +12,7 @@ layer, the entry is all that is left of these rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -47,7 +47,9 @@ class CountedRows:
     where: str
 
     @classmethod
-    def of(cls, array: zarr.Array[Any], where: str) -> CountedRows:
+    def of(
+        cls, array: zarr.Array[Any], attributes: Mapping[str, Any], where: str
+    ) -> CountedRows:
         """Read the attribute of a part's states.
 
         Raises
@@ -55,7 +57,7 @@ class CountedRows:
         ValueError
             If it makes no sense.
         """
-        facts: Any = array.attrs.get(ATTRIBUTE)
+        facts: Any = attributes.get(ATTRIBUTE)
         if facts is None:
             return cls(None, where)
         try:

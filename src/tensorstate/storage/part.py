@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,16 @@ import zarr
 from numpy.typing import NDArray
 
 from tensorstate.counting.sources import is_in_memory
+from tensorstate.nodes import check_checksum, is_whole_number, read_array
 from tensorstate.storage.arrays import DamagedChunkError, is_stored
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import CountedRows
+from tensorstate.storage.digests import ChunkDigests
 from tensorstate.storage.offsets import EqualLengths, Extents, StoredOffsets
 
 __all__ = ["PartReader"]
+
+_LOST = "what was stored there is lost, and 'tensorstate verify' lists all that is"
 
 
 class PartReader:
@@ -42,40 +47,47 @@ class PartReader:
         wrote the run alone, and has that number in the run's attributes.
     counted : CountedRows
         The first rows, if they were counted while they were captured; they cannot be read.
+    digests : ChunkDigests or None
+        What chunks that are read are compared with; None if an earlier version wrote the part.
 
     Raises
     ------
+    ValueError
+        If the metadata are damaged.
     DamagedChunkError
-        When rows are read whose chunk is missing or damaged, or was dropped: zeros are never made
-        up.
+        When rows are read whose chunk is missing or damaged, is not the one that was committed, or
+        was dropped: zeros are never made up.
     """
 
     def __init__(self, array: zarr.Array[Any], where: str) -> None:
         self._array = array
         self._where = where
-        rows = array.attrs.get("rows")
+        # As they are now: a writer of this process may change them.
+        self.attributes = attributes = array.attrs.asdict()
+        rows = attributes.get("rows")
         if array.ndim != 2 or array.dtype != np.uint8:
             raise ValueError(
                 f"{where} holds {array.dtype} of shape {array.shape}, not (rows, W) uint8"
             )
-        if not isinstance(rows, int) or not 0 <= rows <= array.shape[0]:
+        if not is_whole_number(rows) or rows > array.shape[0]:
             raise ValueError(
-                f"{where} says that {rows} rows are committed, but has {array.shape[0]}: "
+                f"{where} says that {brief(rows)} rows are committed, but has {array.shape[0]}: "
                 "its metadata is damaged"
             )
         self.shape = (rows, array.shape[1])
         self._local = LocalChunks.of(array)
-        # Kept as it is now: a writer of this process changes the attributes in place.
-        self.uuid = str(array.attrs.get("uuid") or "")
+        self.uuid = str(attributes.get("uuid") or "")
         self.first_instance = self._number("first_instance", 0)
         self.instances = self._number("instances", None)
-        self.counted = CountedRows.of(array, where)
+        self.counted = CountedRows.of(array, attributes, where)
         if self.counted.rows > rows:
             raise ValueError(
                 f"{where} says that {self.counted.rows} rows are counted, but {rows} are "
                 "committed: its metadata is damaged"
             )
         self._offsets = self._number("offsets", None)
+        self.digests = ChunkDigests.of(array, attributes, "digests", rows, where)
+        check_checksum("", attributes, where)
 
     dtype = np.dtype(np.uint8)
     ndim = 2
@@ -110,7 +122,7 @@ class PartReader:
                 f"{self._where} does not say how many instances its rows belong to: "
                 "its metadata is damaged"
             )
-        return StoredOffsets(self._array, self._offsets, self._where)
+        return StoredOffsets(self._array, self.attributes, self._where).first(self._offsets)
 
     def first(self, instances: int, positions: int | None) -> PartReader:
         """Return a reader of the first instances only, or of all if there are no more.
@@ -135,8 +147,11 @@ class PartReader:
     def reopened(self) -> PartReader | None:
         """Return a reader of the same rows, as the store holds them now; None if they are gone."""
         try:
-            stored = PartReader(zarr.open_array(self._array.store_path, mode="r"), self._where)
-        except (FileNotFoundError, ValueError):
+            array = read_array(self._array.store_path)
+            stored = None if array is None else PartReader(array, self._where)
+        except ValueError:
+            return None
+        if stored is None:
             return None
         same = stored.uuid == self.uuid and len(stored) >= len(self)
         return stored._of(len(self), self._offsets) if same else None
@@ -197,10 +212,10 @@ class PartReader:
 
     def _number(self, name: str, default: Any) -> Any:
         """Return an attribute that is a number of instances."""
-        value = self._array.attrs.get(name, default)
-        if value is not default and (not isinstance(value, int) or value < 0):
+        value = self.attributes.get(name, default)
+        if value is not default and not is_whole_number(value):
             raise ValueError(
-                f"{self._where} has {value!r} for {name}, which is no number of instances: "
+                f"{self._where} has {brief(value)} for {name}, which is no number of instances: "
                 "its metadata is damaged"
             )
         return value
@@ -223,6 +238,8 @@ class PartReader:
         """Return rows of a chunk, which is read into `room`."""
         try:
             local.read(chunk, room, stored)
+            if self.digests is not None:
+                self.digests.check(chunk, room)
         except FileNotFoundError:
             raise self._missing(chunk, local.key(chunk)) from None
         except (ValueError, RuntimeError) as error:
@@ -234,13 +251,22 @@ class PartReader:
         chunks = [*self._chunks_of(start, stop)]
         for chunk, _, _ in chunks:
             self._check_exists(chunk)
+        low, high = start, stop
+        if self.digests is not None:
+            # Chunks are compared as a whole, and Zarr reads them as a whole anyway.
+            low = self.digests.rows_of(chunks[0][0]).start
+            high = self.digests.rows_of(chunks[-1][0]).stop
         try:
-            return np.asarray(self._array[start:stop])
+            rows = np.asarray(self._array[low:high])
+            if self.digests is not None:
+                for chunk, _, _ in chunks:
+                    self.digests.check(chunk, rows[chunk * self.chunks[0] - low :])
         except (ValueError, RuntimeError) as error:
             if len(chunks) > 1:
                 # One by one, to tell which chunk it is.
                 return np.concatenate([self[begin:end] for _, begin, end in chunks])
             raise self._damaged(chunks[0][0], start, stop, error) from error
+        return rows[start - low : stop - low]
 
     def _check_exists(self, chunk: int) -> None:
         # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
@@ -251,11 +277,11 @@ class PartReader:
     def _missing(self, chunk: int, key: str) -> DamagedChunkError:
         return DamagedChunkError(
             f"{self._where}, chunk {chunk} (rows from {chunk * self.chunks[0]}) is missing "
-            f"from the store ({key}); what was stored there is lost"
+            f"from the store ({key}); {_LOST}"
         )
 
     def _damaged(self, chunk: int, start: int, stop: int, error: Exception) -> DamagedChunkError:
+        gone = _LOST if self.is_current() else "the part was reset or overwritten: open it again"
         return DamagedChunkError(
-            f"{self._where}, chunk {chunk} (rows {start} to {stop - 1}) is damaged: "
-            f"{error}; what was stored there is lost"
+            f"{self._where}, chunk {chunk} (rows {start} to {stop - 1}) is damaged: {error}; {gone}"
         )

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate.nodes import update_attributes
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import OpenedRun, WriterPart
@@ -285,7 +286,7 @@ class WriteQueue:
             instances = min(instances, self._room.instances)
         if instances != self._instances:
             if self._group is not None:
-                self._group.attrs["instances"] = instances
+                self._group = update_attributes(self._group, {"instances": instances})
             for layer in self.layers.values():
                 layer.part.commit_instances(instances)
             self._instances = instances

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import zarr
 
-from tensorstate.storage.format import LayerInfo, committed_instances
+from tensorstate.nodes import check_checksum, read_array, read_group
+from tensorstate.storage.format import LayerInfo, committed_instances, has_checksums
 from tensorstate.storage.instances import first_overlap
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import list_names
@@ -110,15 +111,16 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
     layers: dict[str, StoredLayerParts] = {}
     for name in list_names(run.store_path):
         # Locks and metadata are no layers.
-        group = None if name.startswith((".", "__")) or name == "zarr.json" else run.get(name)
-        if isinstance(group, zarr.Group):
-            layers[name] = _stored_layer(group, f"run {where}, layer {name}")
+        hidden = name.startswith((".", "__")) or name == "zarr.json"
+        group = None if hidden else read_group(run.store_path / name)
+        if group is not None:
+            layers[name] = _stored_layer(group, f"run {where}, layer {name}", has_checksums(run))
     found = {name for layer in layers.values() for name in layer.parts}
     # A writer that makes its layers in these moments is not to be met with some of them: before
     # it commits an instance, all its layers are there.
     for name, layer in layers.items():
         for part in found - layer.parts.keys():
-            _add_part(layer, part, f"run {where}, layer {name}")
+            _add_part(layer, part, f"run {where}, layer {name}", has_checksums(run))
     shared = any(
         name != ONLY_PART or reader.instances is not None
         for layer in layers.values()
@@ -130,25 +132,27 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
     return RunSurvey(where, layers, shared, alone, instances, committed)
 
 
-def _stored_layer(group: zarr.Group, where: str) -> StoredLayerParts:
+def _stored_layer(group: zarr.Group, where: str, checked: bool) -> StoredLayerParts:
     layer = StoredLayerParts(group, LayerInfo.from_attributes(group.attrs, where), {})
+    check_checksum(group.basename, group.attrs, where, required=checked)
     # Listed by name: what else lies there, as a cache, may be damaged without doing harm.
     for name in list_names(group.store_path):
         if name.startswith(_PREFIX):
-            _add_part(layer, name.removeprefix(_PREFIX), where)
+            _add_part(layer, name.removeprefix(_PREFIX), where, checked)
     return layer
 
 
-def _add_part(layer: StoredLayerParts, part: str, where: str) -> None:
+def _add_part(layer: StoredLayerParts, part: str, where: str, checked: bool) -> None:
     """Add a part of a layer, if it has it."""
     folder = f"{_PREFIX}{part}"
-    array = layer.group.get(f"{folder}/states")
-    if not isinstance(array, zarr.Array):
+    path = layer.group.store_path / folder / "states"
+    array = read_array(path)
+    if array is None:
         # Metadata come first: chunks without them were not left by a writer that is at its start.
-        if "c" not in list_names(layer.group.store_path / folder / "states"):
+        if "c" not in list_names(path):
             return
-        array = layer.group.get(f"{folder}/states")
-    if not isinstance(array, zarr.Array):
+        array = read_array(path)
+    if array is None:
         raise ValueError(f"{where}, {folder} has no array 'states': the run is damaged")
     reader = PartReader(array, f"{where}, part {part}")
     if reader.shape[1] != layer.info.width:
@@ -156,6 +160,16 @@ def _add_part(layer: StoredLayerParts, part: str, where: str) -> None:
             f"{where}, {folder} has states of {reader.shape[1]} bytes, but {layer.info.neurons} "
             f"neurons need {layer.info.width}: the run is damaged"
         )
+    if reader.chunks[1] != layer.info.width:
+        raise ValueError(
+            f"{where}, {folder} has chunks of {reader.chunks[1]} bytes of a state: the run is "
+            "damaged"
+        )
+    if checked and reader.digests is None:
+        raise ValueError(
+            f"{where}, {folder} lacks the digests of its chunks: its metadata is damaged"
+        )
+    check_checksum("", reader.attributes, f"{where}, part {part}", required=checked)
     layer.parts[part] = reader
 
 

@@ -16,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
+from tensorstate.nodes import read_array, read_group, update_attributes
 from tensorstate.storage import format as store_format
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import Codec, LayerInfo
@@ -175,8 +176,8 @@ class RunWriter:
     def stored_info(self, name: str) -> LayerInfo | None:
         """Return how a resumed run, or another part, recorded a layer; None if neither did."""
         goes_on = self.committed_before or self._part is not None
-        group = self._group.get(name) if goes_on else None
-        if not isinstance(group, zarr.Group):
+        group = read_group(self._group.store_path / name) if goes_on else None
+        if group is None:
             return None
         return LayerInfo.from_attributes(group.attrs, f"run {self.where}, layer {name}")
 
@@ -226,9 +227,9 @@ class RunWriter:
         )
 
     def _stored_part(self, name: str, part: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
-        group = self._group.get(name)
-        array = self._group.get(f"{name}/part-{part}/states")
-        if not isinstance(group, zarr.Group) or not isinstance(array, zarr.Array):
+        group = read_group(self._group.store_path / name)
+        array = read_array(self._group.store_path / f"{name}/part-{part}/states")
+        if group is None or array is None:
             raise ValueError(
                 f"run {self.where}, part {part} has {self.committed_before} committed instances "
                 f"without a layer {name!r}: resume with the layers that it began with, or write it "
@@ -237,7 +238,7 @@ class RunWriter:
         info.check_goes_on(LayerInfo.from_attributes(group.attrs, where), where)
         if self._part is not None:
             # A part of a run that was written alone until now.
-            array = array.update_attributes({"instances": self.committed_before})
+            array = update_attributes(array, {"instances": self.committed_before})
         return array
 
     def put(
