@@ -31,6 +31,7 @@ from zarr.storage import StorePath
 __all__ = [
     "CHECKSUM",
     "MOST_CHUNK_BYTES",
+    "MOST_LENGTH",
     "check_checksum",
     "is_whole_number",
     "read_array",
@@ -41,11 +42,11 @@ __all__ = [
 ]
 
 CHECKSUM = "checksum"
-MOST_CHUNK_BYTES = 128 << 20
+MOST_CHUNK_BYTES = 64 << 20
 """Chunks of more bytes are not read; those that are written have some megabytes."""
 
 MOST_LENGTH = 1 << 48
-"""No axis is longer."""
+"""No axis is longer, and no instance has a larger number."""
 
 _METADATA = "zarr.json"
 _TYPES = {"uint8": 1, "int32": 4, "int64": 8, "uint64": 8}
@@ -100,7 +101,9 @@ def read_node(path: StorePath) -> dict[str, Any] | None:
     if not isinstance(node, dict) or node.get("zarr_format") != 3:
         raise _damaged(path, "they are not those of a node of Zarr's format 3")
     if node.get("node_type") not in ("group", "array"):
-        raise _damaged(path, f"they are of {brief(node.get('node_type'))}, not of a group or an array")
+        raise _damaged(
+            path, f"they are of {brief(node.get('node_type'))}, not of a group or an array"
+        )
     if not isinstance(node.setdefault("attributes", {}), dict):
         raise _damaged(path, "their attributes are no names with values")
     return node
@@ -165,7 +168,7 @@ def _problem(node: Mapping[str, Any]) -> str:
         return "its chunks have names that are not those of the package"
     codecs = node.get("codecs")
     if not isinstance(codecs, list) or [_name(codec) for codec in codecs] not in _CODECS:
-        return f"its chunks are to be decoded by {brief(codecs)}: only bytes, blosc and crc32c are used"
+        return f"its codecs are {brief(codecs)}, and only bytes, blosc and crc32c are used"
     if node.get("storage_transformers"):
         return "it has storage transformers"
     return ""

@@ -262,7 +262,7 @@ def edit(path, change):
         ("", {"distinct": 10**18, "total": 10**18}, "of the shape"),
         ("", {"distinct": -1}, "of itself"),
         ("", {"total": 1}, "of itself"),
-        ("", {"total": 10**9}, "of 1000000000 states"),
+        ("", {"total": 10**9}, "attributes with the checksum"),
         ("", {"total": "many"}, "of itself"),
         ("", {"width": None}, "of itself"),
         ("", {"width": 0}, "of itself"),

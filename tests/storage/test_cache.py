@@ -16,6 +16,7 @@ from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from tensorstate.capture import StateRecorder
 from tensorstate.storage import DamagedChunkError, LayerInfo, RunWriter, open_run
+from tests.storage.metadata import as_before_checksums, edit, set_attributes
 from tests.storage.stores import LockedStore, ReadingStore
 from tests.strategies import as_dict, count_by_hand, seeds
 
@@ -136,9 +137,8 @@ def test_several_parts_that_grow_are_numbered_anew(tmp_path):
     def store(lengths):
         for number, length in enumerate(lengths):
             array = tmp_path / f"run/layer/part-{number}/states/zarr.json"
-            facts = json.loads(array.read_text())
-            facts["attributes"].update(rows=length, first_instance=10_000 * number)
-            array.write_text(json.dumps(facts))
+            changes = {"rows": length, "first_instance": 10_000 * number}
+            edit(array, lambda attributes, changes=changes: attributes.update(changes))
 
     write(tmp_path / "run", parts[0], positions=1)
     for number in (1, 2):
@@ -146,6 +146,7 @@ def test_several_parts_that_grow_are_numbered_anew(tmp_path):
         shutil.move(
             tmp_path / f"other-{number}/layer/part-0", tmp_path / f"run/layer/part-{number}"
         )
+    as_before_checksums(tmp_path / "run")
     for lengths in ([10, 0, 700], [10, 20, 700], [900, 20, 3000], [901, 3000, 3000]):
         store(lengths)
         rows = np.concatenate([part[:n] for part, n in zip(parts, lengths, strict=True)])
@@ -154,7 +155,7 @@ def test_several_parts_that_grow_are_numbered_anew(tmp_path):
     # In another order, first rows change: nothing is taken from the cache.
     store([901, 3000, 3000])
     array = tmp_path / "run/layer/part-0/states/zarr.json"
-    array.write_text(array.read_text().replace('"first_instance": 0', '"first_instance": 50000'))
+    edit(array, lambda attributes: attributes.update(first_instance=50_000))
     check(open_run(tmp_path / "run")["layer"], np.concatenate([parts[1], parts[2], parts[0][:901]]))
 
 
@@ -179,8 +180,8 @@ def test_rows_that_a_resumed_run_drops_are_not_counted(tmp_path):
     rows = random_rows(4000, 6)
     write(tmp_path / "run", rows)
     check(open_run(tmp_path / "run")["layer"], rows)
-    document = tmp_path / "run/zarr.json"  # as if another layer had lagged behind at a crash
-    document.write_text(document.read_text().replace('"instances": 2000', '"instances": 1500'))
+    # As if another layer had lagged behind at a crash.
+    edit(tmp_path / "run/zarr.json", lambda attributes: attributes.update(instances=1500))
     later = random_rows(1000, 6, seed=1)
     write(tmp_path / "run", later, mode="resume")
     check(open_run(tmp_path / "run")["layer"], np.concatenate([rows[:3000], later]))
@@ -482,7 +483,7 @@ def test_whatever_happens_to_a_run_its_counts_are_right(
         if step == "lose" and recorder is None and len(rows):
             # What a crash leaves where another layer has not come as far.
             rows = rows[: max(len(rows) - size, 1)]
-            zarr.open_group(store, mode="r+").attrs["instances"] = len(rows)
+            set_attributes(zarr.open_group(store, mode="r+"), instances=len(rows))
             recorder = StateRecorder("layer", store, mode="resume", queue_bytes=60 * width)
         elif step == "rewrite" and recorder is None:
             recorder = StateRecorder("layer", store, mode="w", queue_bytes=60 * width)

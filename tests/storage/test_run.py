@@ -1,13 +1,12 @@
 """Reopened runs, and what is not one."""
 
-import json
-
 import numpy as np
 import pytest
 import zarr
 from zarr.storage import LocalStore, MemoryStore
 
 from tensorstate.storage import LayerInfo, RunWriter, open_run
+from tests.storage.metadata import edit
 
 
 def two_layers(store):
@@ -101,12 +100,6 @@ def test_something_else_is_there(tmp_path):
             open_run(tmp_path / name)
     with pytest.raises(ValueError, match="not a run of tensorstate"):
         open_run(tmp_path)
-
-
-def edit(path, change):
-    metadata = json.loads(path.read_text())
-    change(metadata["attributes"])
-    path.write_text(json.dumps(metadata))
 
 
 def test_a_newer_format(run_path):

@@ -9,10 +9,16 @@ import zarr
 from zarr.core.array_spec import ArrayConfig
 from zarr.core.sync import sync
 
-__all__ = ["DamagedChunkError", "endless", "is_stored", "with_rows"]
+from tensorstate.storage.stores import list_names
+
+__all__ = ["DamagedChunkError", "check_backed", "endless", "is_stored", "with_rows"]
 
 # More rows than any part will have.
 _ENDLESS = 1 << 48
+
+# What takes little memory, and little time, even if nothing of it is there.
+_FEW_ROWS = 1 << 24
+_FEW_CHUNKS = 1 << 14
 
 
 class DamagedChunkError(OSError):
@@ -43,3 +49,27 @@ def endless(array: zarr.Array[Any]) -> zarr.Array[Any]:
 def is_stored(array: zarr.Array[Any], key: str) -> bool:
     """Whether a chunk is in the store: Zarr reads a missing one as zeros, without a word."""
     return bool(sync((array.store_path / key).exists()))
+
+
+def check_backed(array: zarr.Array[Any], rows: int, where: str, *, dropped: int = 0) -> None:
+    """Raise ValueError if so many rows are claimed that there cannot be, before room is made.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Where they are to be.
+    rows, dropped : int
+        How many are committed, and how many of the first of them may be gone.
+    where : str
+        Names the array in the error.
+    """
+    length = array.chunks[0]
+    chunks = -(-rows // length) - dropped // length
+    if rows - dropped <= _FEW_ROWS and chunks <= _FEW_CHUNKS:
+        return
+    stored = len(list_names(array.store_path / "c"))
+    if 2 * stored < chunks:
+        raise ValueError(
+            f"{where} says that {rows} rows are committed, but of their {chunks} chunks {stored} "
+            "are there: its metadata is damaged, or most of it is lost"
+        )

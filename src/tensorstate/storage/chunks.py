@@ -12,8 +12,10 @@ written to the same bytes, by each thread for itself::
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
+import stat
 import struct
 import uuid
 from collections.abc import Mapping
@@ -28,6 +30,8 @@ from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore
 
+from tensorstate.contained import ContainedStore, check_contained
+from tensorstate.nodes import MOST_CHUNK_BYTES
 from tensorstate.storage.format import CODECS
 
 __all__ = ["LocalChunks"]
@@ -50,6 +54,8 @@ _WORTH = {b"lz4": 1 / 3, b"zstd": 3 / 4}
 takes longer than to write what it saves, and so it is when they are read. States that shrink by
 half are those that LZ4 is slowest with; who wants the smaller files asks for zstd."""
 
+_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+
 _MEMCPYED = 2  # blosc's flag of a chunk that is stored as it is
 _PLAIN_BLOCK = 1 << 20
 
@@ -62,6 +68,8 @@ class LocalChunks:
 
     Attributes
     ----------
+    root : str
+        The folder of the store, which is not left.
     folder : str
         Where the array is.
     metadata : ArrayV3Metadata
@@ -72,6 +80,7 @@ class LocalChunks:
         What blosc is called with, after the content.
     """
 
+    root: str
     folder: str
     metadata: ArrayV3Metadata
     shape: tuple[int, int]
@@ -87,19 +96,25 @@ class LocalChunks:
             Any array in any store.
         """
         store, metadata = array.store_path.store, array.metadata
-        # A subclass may read in another way.
-        if type(store) is not LocalStore or not isinstance(metadata, ArrayV3Metadata):
+        # Another subclass may read in another way.
+        if type(store) not in (LocalStore, ContainedStore):
+            return None
+        if not isinstance(metadata, ArrayV3Metadata):
             return None
         stored_as = metadata.to_dict()
         shape = _chunk_shape(stored_as)
         if shape is None:
             return None
         folder = os.path.join(store.root, array.store_path.path)
-        return cls(folder, metadata, shape, _compressor(stored_as))
+        return cls(str(store.root), folder, metadata, shape, _compressor(stored_as))
 
     def key(self, number: int) -> str:
         """Return the name of a chunk of rows, within the array."""
         return self.metadata.encode_chunk_key((number, 0))
+
+    def has(self, number: int) -> bool:
+        """Whether a chunk is there, as a file."""
+        return os.path.isfile(os.path.join(self.folder, self.key(number)))
 
     def rooms(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return memory for the rows of a chunk, and for its file, as `read` takes them."""
@@ -154,6 +169,7 @@ class LocalChunks:
             pieces = (self._header_of_plain(content), content)
         checksum = _CHECKSUM.pack(functools.reduce(google_crc32c.extend, pieces, 0))
         path = os.path.join(self.folder, self.key(number))
+        check_contained(self.root, os.path.dirname(path))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         unfinished = f"{path}.{uuid.uuid4().hex}.partial"
         try:
@@ -191,18 +207,25 @@ class LocalChunks:
     def _load(self, path: str, room: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return what is in a file, at the beginning of `room`."""
         try:
-            with open(path, "rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
+            check_contained(self.root, path)
+            # Without waiting for a pipe, in which nobody may write.
+            with open(os.open(path, _READ), "rb", buffering=0) as file:
+                found = os.fstat(file.fileno())
+                if stat.S_ISDIR(found.st_mode):
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+                if not stat.S_ISREG(found.st_mode):
+                    raise ValueError("it is no file")
+                size = found.st_size
                 if size > self._most_stored:
                     raise ValueError(
                         f"it has {size} bytes, and no chunk has more than {self._most_stored}"
                     )
                 filled = 0
                 while filled < size:
-                    found = file.readinto(room[filled:size].data)
-                    if not found:
+                    more = file.readinto(room[filled:size].data)
+                    if not more:
                         raise ValueError(f"it ended after {filled} of {size} bytes")
-                    filled += found
+                    filled += more
                 return room[:size]
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(*error.args) from None
@@ -216,7 +239,7 @@ def _chunk_shape(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
     if grid["name"] != "regular" or not _are_codecs_of_a_part(metadata["codecs"]):
         return None
     rows, width = grid["configuration"]["chunk_shape"]
-    if width != shape[1] or not 0 < rows * width <= blosc.MAX_BUFFERSIZE:
+    if width != shape[1] or not 0 < rows * width <= MOST_CHUNK_BYTES:
         return None
     return rows, width
 

@@ -114,9 +114,7 @@ class LayerInfo:
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:
-    return all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
-    )
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
 def check_histogram(histogram: str, context: str = "") -> None:

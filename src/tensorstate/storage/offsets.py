@@ -23,8 +23,17 @@ from numpy.typing import ArrayLike, NDArray
 from zarr.storage import StorePath
 
 from tensorstate.nodes import read_array
-from tensorstate.storage.arrays import DamagedChunkError, endless, is_stored, with_rows
+from tensorstate.storage.arrays import (
+    DamagedChunkError,
+    check_backed,
+    endless,
+    is_stored,
+    with_rows,
+)
 from tensorstate.storage.digests import ChunkDigests, DigestsWriter, digest_of
+
+_FEW_EMPTY = 1 << 24
+"""So many instances without rows take little memory, even if nothing of them is there."""
 
 __all__ = ["EqualLengths", "Extents", "OffsetsWriter", "StoredOffsets", "divide"]
 
@@ -128,9 +137,7 @@ class StoredOffsets:
         When they are read, if a chunk is missing or damaged.
     """
 
-    def __init__(
-        self, states: zarr.Array[Any], attributes: Mapping[str, Any], where: str
-    ) -> None:
+    def __init__(self, states: zarr.Array[Any], attributes: Mapping[str, Any], where: str) -> None:
         self._path = _beside(states)
         self._attributes = attributes
         self._rows: int = attributes["rows"]
@@ -148,6 +155,12 @@ class StoredOffsets:
         extents = copy.copy(self)
         extents._instances = instances
         return extents
+
+    def check_backed(self) -> None:
+        """Raise ValueError if far more instances are claimed than there can be."""
+        # Every instance has a row, or is one of few: else there is a look at what is stored.
+        if self._committed > self._rows + _FEW_EMPTY:
+            check_backed(self._open(), self._committed, f"{self._where}, offsets")
 
     def digests(self) -> ChunkDigests | None:
         """Return the digests of the chunks of offsets; None if an earlier version stored them."""

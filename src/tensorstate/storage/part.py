@@ -12,8 +12,8 @@ import zarr
 from numpy.typing import NDArray
 
 from tensorstate.counting.sources import is_in_memory
-from tensorstate.nodes import check_checksum, is_whole_number, read_array
-from tensorstate.storage.arrays import DamagedChunkError, is_stored
+from tensorstate.nodes import MOST_LENGTH, check_checksum, is_whole_number, read_array
+from tensorstate.storage.arrays import DamagedChunkError, check_backed, is_stored
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import CountedRows
 from tensorstate.storage.digests import ChunkDigests
@@ -88,6 +88,13 @@ class PartReader:
         self._offsets = self._number("offsets", None)
         self.digests = ChunkDigests.of(array, attributes, "digests", rows, where)
         check_checksum("", attributes, where)
+
+    def check_backed(self, positions: int | None) -> None:
+        """Raise ValueError if far more rows or instances are claimed than there can be."""
+        check_backed(self._array, len(self), self._where, dropped=self.counted.rows)
+        extents = self.extents(positions)
+        if isinstance(extents, StoredOffsets):
+            extents.check_backed()
 
     dtype = np.dtype(np.uint8)
     ndim = 2
@@ -167,6 +174,10 @@ class PartReader:
             return np.empty((0, self.shape[1]), np.uint8)
         if self._local is None:
             return self._read_through_zarr(start, stop)
+        for chunk, _, _ in self._chunks_of(start, stop):
+            # Before there is room for them all: metadata may claim any number.
+            if not self._local.has(chunk):
+                raise self._missing(chunk, self._local.key(chunk))
         out = np.empty((stop - start, self.shape[1]), np.uint8)
         room, stored = self._local.rooms()
         for chunk, begin, end in self._chunks_of(start, stop):
@@ -213,7 +224,7 @@ class PartReader:
     def _number(self, name: str, default: Any) -> Any:
         """Return an attribute that is a number of instances."""
         value = self.attributes.get(name, default)
-        if value is not default and not is_whole_number(value):
+        if value is not default and not (is_whole_number(value) and value <= MOST_LENGTH):
             raise ValueError(
                 f"{self._where} has {brief(value)} for {name}, which is no number of instances: "
                 "its metadata is damaged"

@@ -137,9 +137,7 @@ class PartWriter:
             attributes = {"rows": rows, **self._offsets.attributes()}
         if instances > self.instances:
             if self._digests is not None:
-                # The last row is in the chunk at hand: those before had their instances committed.
-                last = digest_of(self._buffer[: rows - self._start]) if rows % self._chunk_rows else b""
-                self._digests.commit(rows, last if rows > self.committed else None)
+                self._digests.commit(rows, self._last_digest(rows))
                 attributes["digests"] = self._digests.attribute()
             # Shape and attributes are one piece of metadata, and so are written at once.
             self.array = update_attributes(with_rows(self.array, rows), attributes)
@@ -187,6 +185,13 @@ class PartWriter:
             self._offsets.drop_others()
         self.committed = self._written = rows
         self.instances = instances
+
+    def _last_digest(self, rows: int) -> bytes | None:
+        """Return the digest of the last of so many rows; None if they are committed already."""
+        if rows == self.committed:
+            return None
+        # They are in the chunk at hand: instances that end in those before are committed.
+        return digest_of(self._buffer[: rows - self._start]) if rows % self._chunk_rows else b""
 
     def _digests_after(self, stored: ChunkDigests, rows: int) -> DigestsWriter:
         """Return what goes on after the digests of the first rows, which are in the buffer."""

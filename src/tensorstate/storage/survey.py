@@ -170,6 +170,7 @@ def _add_part(layer: StoredLayerParts, part: str, where: str, checked: bool) -> 
             f"{where}, {folder} lacks the digests of its chunks: its metadata is damaged"
         )
     check_checksum("", reader.attributes, f"{where}, part {part}", required=checked)
+    reader.check_backed(layer.info.positions)
     layer.parts[part] = reader
 
 
