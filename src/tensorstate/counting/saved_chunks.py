@@ -60,7 +60,7 @@ def check_digest(
     if digests and digest_of(values) != digests[chunk]:
         raise DamagedHistogramError(
             f"{array.store_path} is damaged: chunk {chunk} is whole, but not the one that was "
-            "saved: count again"
+            "saved, or was changed after it was loaded: load it again, or count again"
         )
 
 
