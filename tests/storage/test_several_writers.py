@@ -70,7 +70,9 @@ def test_parts_in_any_order_are_one_layer(tmp_path):
     assert run.parts == {"0": range(10), "late": range(25, 40), "mid-1": range(10, 25)}
     assert [name for name in path.iterdir() if name.name.startswith(".")] == []
     attributes = zarr.open_array(path / "a/part-late/states", mode="r").attrs.asdict()
-    assert {**attributes, "uuid": ""} == {
+    assert len(attributes.pop("digests")["last"]) == 16
+    assert {**attributes, "uuid": "", "checksum": ""} == {
+        "checksum": "",
         "rows": 60,
         "uuid": "",
         "first_instance": 25,
@@ -317,7 +319,7 @@ def test_what_one_writer_wrote_is_read_as_ever_and_others_may_join(tmp_path):
     path = tmp_path / "run"
     write_alone(path, 5)
     attributes = zarr.open_array(path / "a/part-0/states", mode="r").attrs
-    assert set(attributes) == {"rows", "uuid", "first_instance"}
+    assert set(attributes) == {"rows", "uuid", "first_instance", "digests", "checksum"}
     run = open_run(path)
     assert (run.instances, run.parts) == (5, {"0": range(5)})
     assert [layer.instance_count for layer in run.values()] == [7, 5]

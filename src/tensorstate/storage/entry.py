@@ -98,8 +98,8 @@ class HistogramEntry:
         DamagedHistogramError
             If it is not what was stored.
         """
-        checksum, store, path = self._checksum(), self.path.store, self.path.path
-        histogram = StateHistogram.load(store, path, memory_limit=memory_limit, verify=verify)
+        checksum = self._checksum()
+        histogram = StateHistogram.load(self.path, memory_limit=memory_limit, verify=verify)
         found = (histogram.width, histogram.distinct, histogram.total)
         is_other = self.digests and checksum != self.digests[0]
         if is_other or found != (self.width, self.distinct, self.total):

@@ -8,7 +8,7 @@ from reprlib import repr as brief
 from typing import Any, Literal, get_args
 
 from tensorstate.bits import packed_width
-from tensorstate.nodes import MOST_CHUNK_BYTES, is_whole_number
+from tensorstate.nodes import MOST_CHUNK_BYTES, MOST_LENGTH, is_whole_number
 
 __all__ = ["HISTOGRAMS", "Histogram", "LayerInfo", "check_histogram"]
 
@@ -90,7 +90,8 @@ class LayerInfo:
         return {
             # No row is read whose chunk would be refused.
             "neurons": is_whole_number(self.neurons, 1) and self.width <= MOST_CHUNK_BYTES,
-            "positions": self.positions is None or is_whole_number(self.positions, 1),
+            "positions": self.positions is None
+            or (is_whole_number(self.positions, 1) and self.positions <= MOST_LENGTH),
             "threshold": _are_numbers(threshold)
             and not (isinstance(self.threshold, tuple) and len(threshold) != self.neurons),
             "channel_axis": isinstance(self.channel_axis, int),

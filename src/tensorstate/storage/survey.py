@@ -109,12 +109,15 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
         If something is damaged; run, layer and part are named.
     """
     layers: dict[str, StoredLayerParts] = {}
+    bare = []
     for name in list_names(run.store_path):
         # Locks and metadata are no layers.
         hidden = name.startswith((".", "__")) or name == "zarr.json"
         group = None if hidden else read_group(run.store_path / name)
         if group is not None:
             layers[name] = _stored_layer(group, f"run {where}, layer {name}", has_checksums(run))
+        elif not hidden and any(n.startswith(_PREFIX) for n in list_names(run.store_path / name)):
+            bare.append(name)
     found = {name for layer in layers.values() for name in layer.parts}
     # A writer that makes its layers in these moments is not to be met with some of them: before
     # it commits an instance, all its layers are there.
@@ -127,6 +130,12 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
         for name, reader in layer.parts.items()
     )
     alone = committed_instances(run)
+    # A writer that is alone makes layers anew until it has committed an instance.
+    if bare and (alone or shared):
+        raise ValueError(
+            f"run {where} has parts of {', '.join(bare)}, but not what was captured there: "
+            "metadata are missing, and the run is damaged"
+        )
     committed = {name: _committed(name, layers.values(), alone, where) for name in sorted(found)}
     instances = sum(map(len, committed.values())) if shared else alone
     return RunSurvey(where, layers, shared, alone, instances, committed)
