@@ -148,7 +148,7 @@ def test_what_is_no_metadata(content):
     store = MemoryStore()
     put(store, "a/zarr.json", content)
     for read in (read_array, read_group):
-        with pytest.raises(ValueError, match="^the metadata of .* are damaged: they are"):
+        with pytest.raises(ValueError, match=r"^the metadata of .* are damaged: they are"):
             read(StorePath(store, "a"))
 
 
@@ -198,7 +198,9 @@ def test_a_chunk_makes_no_more_room_than_it_has(field):
 def test_the_largest_chunk():
     path = new_array(shape=(1, 1), chunks=(MOST_CHUNK_BYTES // 8, 1), dtype="int64")
     assert read_array(path)[0, 0] == 0
-    change(path, lambda d: d["chunk_grid"]["configuration"]["chunk_shape"].__setitem__(0, 2**23 + 1))
+    change(
+        path, lambda d: d["chunk_grid"]["configuration"]["chunk_shape"].__setitem__(0, 2**23 + 1)
+    )
     with pytest.raises(ValueError, match="more than 67108864 bytes"):
         read_array(path)
 
@@ -211,7 +213,7 @@ def test_attributes_and_their_checksum():
     assert (array.attrs["rows"], other.attrs["rows"], read_array(path).attrs["rows"]) == (3, 4, 4)
     check_checksum("", read_array(path).attrs, "here", required=True)
     for attributes in ({**other.attrs, "rows": 5}, {**other.attrs, "more": 0}, {"checksum": 1}):
-        with pytest.raises(ValueError, match="^here has attributes with the checksum .* by hand$"):
+        with pytest.raises(ValueError, match=r"^here has attributes with the checksum .* by hand$"):
             check_checksum("", attributes, "here")
     check_checksum("", {"rows": 5}, "here")
     with pytest.raises(ValueError, match="the checksum None instead of"):

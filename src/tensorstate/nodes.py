@@ -16,7 +16,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from reprlib import repr as brief
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import xxhash
 import zarr
@@ -174,7 +174,7 @@ def _problem(node: Mapping[str, Any]) -> str:
     return ""
 
 
-def _are_lengths(value: Any, least: int) -> bool:
+def _are_lengths(value: Any, least: int) -> TypeGuard[list[int]]:
     return (
         isinstance(value, list)
         and 1 <= len(value) <= 2
@@ -182,7 +182,7 @@ def _are_lengths(value: Any, least: int) -> bool:
     )
 
 
-def is_whole_number(value: Any, least: int = 0) -> bool:
+def is_whole_number(value: Any, least: int = 0) -> TypeGuard[int]:
     """Whether something read from JSON is a whole number, and no less than `least`.
 
     Examples

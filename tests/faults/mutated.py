@@ -4,11 +4,11 @@
 
 A small run and a saved histogram are written, and one of their metadata files is changed at a time:
 a value is replaced, removed or given another type, or the file is cut, flipped, emptied or lost. If
-it was damaged, so that its checksum does not fit, everything that is read has to be as before, or to
-be refused. If it was forged, with a checksum that fits, it may tell anything, but has to be refused
-or read within the limits. Every error is one that is documented, and memory is limited to little
-more than the process has from the beginning: what exceeds it is a MemoryError, which is none of
-them. One line of JSON tells how many were tried, refused and right; the exit code is 1, and what
+it was damaged, so that its checksum does not fit, everything that is read has to be as before, or
+to be refused. If it was forged, with a checksum that fits, it may tell anything, but has to be
+refused or read within the limits. Every error is one that is documented, and memory is limited to
+little more than the process has from the beginning: what exceeds it is a MemoryError, which is none
+of them. One line of JSON tells how many were tried, refused and right; the exit code is 1, and what
 happened is printed, if something was wrong.
 """
 
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,21 @@ SECONDS_EACH = 20
 
 ABSURD = [
     *(0, 1, -1, 7, 255, 2**31, 2**48, 10**15, 2**63, 2**64, 10**30, -(10**15), 1.5, 1e308),
-    *(True, False, None, "", "0", "x", "..", "../..", "/etc", "a/b", "\0", "\ud800", "numcodecs.pickle"),
+    *(
+        True,
+        False,
+        None,
+        "",
+        "0",
+        "x",
+        "..",
+        "../..",
+        "/etc",
+        "a/b",
+        "\0",
+        "\ud800",
+        "numcodecs.pickle",
+    ),
     *([], [0], [1, 1, 1], [10**15, 10**15], [-1], ["a"], {}, {"name": "x"}, [[[[[]]]]]),
 ]
 

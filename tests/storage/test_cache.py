@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -302,6 +303,50 @@ def test_a_cache_that_claims_something_else_is_ignored(tmp_path, change):
     document["attributes"]["tensorstate_cache"] = "counted"
     path.write_text(json.dumps(document))
     check(open_run(tmp_path / "run")["layer"], rows)
+
+
+@pytest.mark.parametrize("what", ["entry", "spectrum", "attribute", "forged attribute"])
+def test_a_damaged_cache_is_counted_again_with_a_warning(tmp_path, what):
+    rows = random_rows(300, 3, distinct=20)
+    write(tmp_path / "run", rows)
+    check(open_run(tmp_path / "run")["layer"], rows)
+    entry = tmp_path / "run/layer/histogram" / cached_entries(tmp_path / "run")[0]
+    if what in ("entry", "spectrum"):
+        # Whole, of as many states, and of another run.
+        write(tmp_path / "other", random_rows(300, 3, seed=1, distinct=20))
+        check(open_run(tmp_path / "other")["layer"], random_rows(300, 3, seed=1, distinct=20))
+        other = tmp_path / "other/layer/histogram" / cached_entries(tmp_path / "other")[0]
+        names = ["keys", "counts", "first_rows", "zarr.json"] if what == "entry" else ["spectrum"]
+        for name in names:
+            shutil.rmtree(entry / name, ignore_errors=True)
+            (entry / name).unlink(missing_ok=True)
+            (shutil.copytree if (other / name).is_dir() else shutil.copy)(
+                other / name, entry / name
+            )
+    else:
+        path = tmp_path / "run/layer/histogram/zarr.json"
+        if what == "attribute":
+            path.write_text(path.read_text().replace('"total": 300', '"total": 301'))
+        else:
+            edit(path, lambda facts: facts["tensorstate_cache"].update(entry="../part-0"))
+    says = "the cached counts in .*layer/histogram are damaged, and are counted again: "
+    layer = open_run(tmp_path / "run")["layer"]
+    with pytest.warns(RuntimeWarning, match=says):
+        assert layer.spectrum() if what == "spectrum" else layer.histogram()
+    check(layer, rows)
+    with warnings.catch_warnings(action="error"):
+        check(open_run(tmp_path / "run")["layer"], rows)
+
+
+def test_a_cache_that_was_deleted_or_is_of_other_rows_needs_no_warning(tmp_path):
+    rows = random_rows(300, 3)
+    write(tmp_path / "run", rows)
+    check(open_run(tmp_path / "run")["layer"], rows)
+    shutil.rmtree(tmp_path / "run/layer/histogram")
+    with warnings.catch_warnings(action="error"):
+        check(open_run(tmp_path / "run")["layer"], rows)
+        write(tmp_path / "run", rows, mode="w")
+        check(open_run(tmp_path / "run")["layer"], rows)
 
 
 def test_a_file_in_place_of_the_cache(tmp_path):

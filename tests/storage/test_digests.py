@@ -149,7 +149,7 @@ def test_digests_of_offsets(lengths, of_chunk, of_piece, back):
 def test_at_any_moment_a_reader_sees_a_consistent_prefix(monkeypatch):
     monkeypatch.setattr(digests, "OF_PIECE", 2)
     store = SnapshotStore()
-    run, array = new_part(store, 2, chunk_rows=5)
+    _run, array = new_part(store, 2, chunk_rows=5)
     writer = PartWriter(array, "here", 2)
     rows = random_rows(120)
     for start in range(0, 120, 8):
@@ -263,7 +263,7 @@ def test_whole_chunks_of_offsets_in_the_place_of_others_are_damage(tmp_path, mon
     other = tmp_path / "other/layer/part-0/offsets/c/1"
     shutil.copy(other, tmp_path / "run/layer/part-0/offsets/c/1")
     run = open_run(tmp_path / "run")
-    with pytest.raises(DamagedChunkError, match="chunk 1 of the offsets .* its rows have the dig"):
+    with pytest.raises(DamagedChunkError, match=r"chunk 1 of the offsets .* its rows have the dig"):
         run["layer"].histogram([5])
     damage = run.verify()
     assert damage[["first_instance", "last_instance"]].values.tolist() == [[4, 8]]

@@ -126,7 +126,7 @@ def digest_of(values: NDArray[Any]) -> str:
     >>> digest_of(np.arange(3))
     '7fb6f0c094f81c5d'
     """
-    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(values))
+    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(values).data)
 
 
 def tails(width: int) -> list[tuple[tuple[int, ...], str]]:

@@ -97,7 +97,7 @@ class LocalChunks:
         """
         store, metadata = array.store_path.store, array.metadata
         # Another subclass may read in another way.
-        if type(store) not in (LocalStore, ContainedStore):
+        if not isinstance(store, LocalStore) or type(store) not in (LocalStore, ContainedStore):
             return None
         if not isinstance(metadata, ArrayV3Metadata):
             return None

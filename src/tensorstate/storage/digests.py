@@ -43,7 +43,7 @@ _MOST_HELD = 64
 
 def digest_of(rows: NDArray[Any]) -> bytes:
     """Return the XXH3-64 of the bytes of rows, C-contiguous, as 8 bytes."""
-    return xxhash.xxh3_64_digest(rows)
+    return xxhash.xxh3_64_digest(rows.data)
 
 
 def no_digests() -> dict[str, Any]:
@@ -130,6 +130,10 @@ class ChunkDigests:
         folder, _, own = array.store_path.path.rpartition("/")
         place = StorePath(array.store_path.store, f"{folder}/digests/{own}")
         return cls(place, length, rows, of_piece, levels, last)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Pieces that were read are not sent along to every task.
+        return {**self.__dict__, "_held": {}}
 
     def rows_of(self, chunk: int) -> range:
         """Return the committed rows of a chunk."""

@@ -41,6 +41,7 @@ from zarr.storage import StorePath
 from zarr.storage._common import make_store_path
 
 from tensorstate.nodes import (
+    MOST_LENGTH,
     check_checksum,
     is_whole_number,
     read_group,
@@ -277,14 +278,14 @@ def committed_instances(run: zarr.Group) -> int:
     ValueError
         If the attribute is not a number of instances.
     """
-    instances = run.attrs.get("instances")
-    if not is_whole_number(instances):
+    instances: Any = run.attrs.get("instances")
+    if not is_whole_number(instances) or instances > MOST_LENGTH:
         raise ValueError(
             f"{run.store_path} says that {brief(instances)} instances are committed: "
             "its metadata is damaged"
         )
     check_checksum("", run.attrs, f"run {run.store_path}", required=has_checksums(run))
-    return int(instances)  # type: ignore[call-overload]
+    return instances
 
 
 def has_checksums(run: zarr.Group) -> bool:

@@ -142,7 +142,7 @@ class StoredOffsets:
         self._attributes = attributes
         self._rows: int = attributes["rows"]
         self._committed: int = attributes["offsets"]
-        self._instances = self._committed
+        self._instances: int = self._committed
         self._where = where
         self._array: zarr.Array[Any] | None = None
         self._digests: ChunkDigests | None = None

@@ -63,7 +63,8 @@ class PartReader:
         self._array = array
         self._where = where
         # As they are now: a writer of this process may change them.
-        self.attributes = attributes = array.attrs.asdict()
+        self.attributes: dict[str, Any] = array.attrs.asdict()
+        attributes = self.attributes
         rows = attributes.get("rows")
         if array.ndim != 2 or array.dtype != np.uint8:
             raise ValueError(

@@ -15,7 +15,7 @@ from tensorstate.storage.arrays import DamagedChunkError, endless, with_rows
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import ATTRIBUTE, CountedRows
 from tensorstate.storage.digests import ChunkDigests, DigestsWriter, digest_of
-from tensorstate.storage.offsets import EqualLengths, OffsetsWriter
+from tensorstate.storage.offsets import EqualLengths, OffsetsWriter, StoredOffsets
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import list_names
 
@@ -174,6 +174,7 @@ class PartWriter:
             if rows < len(stored):
                 changes["digests"] = self._digests.attribute()
         if self._offsets is not None:
+            assert isinstance(extents, StoredOffsets)
             self._offsets.go_on_after(extents, instances)
             if instances < len(extents):
                 changes.update(self._offsets.attributes())
