@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from reprlib import repr as brief
 from typing import Any, TypeGuard, TypeVar
 
+import numpy as np
 import xxhash
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, default_buffer_prototype
@@ -32,7 +34,9 @@ __all__ = [
     "CHECKSUM",
     "MOST_CHUNK_BYTES",
     "MOST_LENGTH",
+    "check_blosc",
     "check_checksum",
+    "digest_of",
     "is_whole_number",
     "read_array",
     "read_group",
@@ -70,11 +74,23 @@ class _BoundedBlosc(BloscCodec):
 
 
 def _check_size(stored: Buffer, spec: ArraySpec) -> None:
-    """Raise ValueError unless blosc says that it compressed a whole chunk to all that is there."""
     size = math.prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
+    check_blosc(stored.as_numpy_array(), size)
+
+
+def check_blosc(stored: NDArray[Any], size: int) -> None:
+    """Raise ValueError unless blosc says that it compressed `size` bytes to just what is stored.
+
+    Parameters
+    ----------
+    stored : (n,) uint8
+        What blosc wrote.
+    size : int
+        Bytes of the chunk.
+    """
     if len(stored) < _BLOSC_HEADER.size:
         raise ValueError(f"it has {len(stored)} bytes, which are too few for blosc")
-    header = stored.as_numpy_array()[: _BLOSC_HEADER.size].tobytes()
+    header = stored[: _BLOSC_HEADER.size].tobytes()
     *_, unpacked, block, packed = _BLOSC_HEADER.unpack(header)
     if unpacked != size or packed != len(stored) or block > size:
         raise ValueError(
@@ -209,6 +225,18 @@ def _damaged(path: StorePath, problem: str) -> ValueError:
     return ValueError(f"the metadata of {path} are damaged: {problem}")
 
 
+def digest_of(values: NDArray[Any]) -> bytes:
+    """Return the XXH3-64 of the bytes of an array, 8 bytes, the most significant first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> digest_of(np.arange(3)).hex()
+    '7fb6f0c094f81c5d'
+    """
+    return xxhash.xxh3_64_digest(np.ascontiguousarray(values).data)
+
+
 def with_checksum(name: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes with the checksum of themselves and of the name that they belong to.
 
@@ -224,7 +252,7 @@ def with_checksum(name: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
     >>> with_checksum("layer", {"neurons": 8})
     {'neurons': 8, 'checksum': 'fca4baec892aa71f'}
     """
-    others = {name: value for name, value in attributes.items() if name != CHECKSUM}
+    others = {key: value for key, value in attributes.items() if key != CHECKSUM}
     text = json.dumps([name, others], sort_keys=True, separators=(",", ":"))
     return {**others, CHECKSUM: xxhash.xxh3_64_hexdigest(text.encode())}
 

@@ -248,8 +248,11 @@ def test_the_command(tmp_path):
     write(tmp_path / "run", 50)
     whole = command(tmp_path / "run")
     assert (whole.returncode, whole.stdout) == (0, "whole: 2 layers, 50 instances\n")
+    as_before_checksums(tmp_path / "run")
     chunk_file(tmp_path / "run", "b", 1).unlink()
     found = command(tmp_path / "run")
+    assert "tensorstate: run" in found.stderr
+    assert "has no digests of the chunks of a/part-0, b/part-0, which an earl" in found.stderr
     assert found.returncode == 3
     assert "7 to 13" in found.stdout
     for_machines = command(tmp_path / "run", "--json", "--salvage", tmp_path / "new")

@@ -24,7 +24,6 @@ from tensorstate.counting.saved_chunks import read_all, read_chunk
 from tensorstate.counting.saving import ATTRIBUTE, FORMAT, NAMES, address, place, tails
 from tensorstate.counting.walk import sum_of_spectra
 from tensorstate.nodes import (
-    CHECKSUM,
     check_checksum,
     is_whole_number,
     read_array,
@@ -57,8 +56,6 @@ class Saved:
         With chunks of as many entries each.
     digests : (keys, counts, first rows) as tuples of str
         Of each chunk; empty if an earlier version saved it.
-    checksum : str
-        Of all of it; empty if an earlier version saved it.
     """
 
     where: str
@@ -67,7 +64,6 @@ class Saved:
     total: int
     arrays: Arrays
     digests: tuple[tuple[str, ...], ...]
-    checksum: str
 
     @property
     def nbytes(self) -> int:
@@ -241,8 +237,7 @@ def open_saved(store: StoreLike | zarr.Group, path: str) -> Saved:
     except ValueError as error:
         raise DamagedHistogramError(f"{error}: count again") from error
     digests = _digests(facts.get("digests"), -(-distinct // keys.chunks[0]), where)
-    checksum = str(group.attrs.get(CHECKSUM, ""))
-    return Saved(where, width, distinct, total, (keys, counts, rows), digests, checksum)
+    return Saved(where, width, distinct, total, (keys, counts, rows), digests)
 
 
 def _digests(facts: Any, chunks: int, where: str) -> tuple[tuple[str, ...], ...]:

@@ -12,9 +12,9 @@ import zarr
 from zarr.core.sync import sync
 
 from tensorstate.counting.parts import DamagedHistogramError
-from tensorstate.counting.saving import digest_of
+from tensorstate.nodes import digest_of
 
-__all__ = ["check_exist", "read_all", "read_chunk"]
+__all__ = ["read_all", "read_chunk"]
 
 LOOKS_AT_ONCE = 256
 
@@ -57,7 +57,7 @@ def check_digest(
     array: zarr.Array[Any], digests: Sequence[str], chunk: int, values: npt.NDArray[Any]
 ) -> None:
     """Raise DamagedHistogramError if a chunk is not the one that was saved."""
-    if digests and digest_of(values) != digests[chunk]:
+    if digests and digest_of(values).hex() != digests[chunk]:
         raise DamagedHistogramError(
             f"{array.store_path} is damaged: chunk {chunk} is whole, but not the one that was "
             "saved, or was changed after it was loaded: load it again, or count again"

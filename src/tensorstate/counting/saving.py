@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import xxhash
 import zarr
-from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, StoreLike, StorePath, WrapperStore
@@ -21,7 +18,7 @@ from zarr.storage._common import make_store_path
 from tensorstate.contained import contained
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.pieces import Counted
-from tensorstate.nodes import CHECKSUM, with_checksum
+from tensorstate.nodes import digest_of, with_checksum
 
 __all__ = [
     "ATTRIBUTE",
@@ -29,7 +26,6 @@ __all__ = [
     "FORMAT",
     "NAMES",
     "address",
-    "digest_of",
     "place",
     "save",
     "tails",
@@ -50,7 +46,7 @@ def save(
     distinct: int,
     total: int,
     origin: str | None = None,
-) -> str:
+) -> None:
     """Write a histogram to a Zarr group, replacing what is there.
 
     Parameters
@@ -67,11 +63,6 @@ def save(
         How many entries there are, and the sum of their counts.
     origin : str, optional
         The `address` of what chunks are read from, which must not be replaced.
-
-    Returns
-    -------
-    str
-        The checksum of all that was saved: another histogram has another one.
 
     Raises
     ------
@@ -103,7 +94,7 @@ def save(
         stop = start + len(entries[1])
         for array, values in zip(arrays, entries, strict=True):
             array[start:stop] = values
-            digests[array.basename].append(digest_of(values))
+            digests[array.basename].append(digest_of(values).hex())
         start = stop
     facts = {
         "format": FORMAT,
@@ -112,21 +103,7 @@ def save(
         "total": total,
         "digests": {name: "".join(found) for name, found in digests.items()},
     }
-    attributes = with_checksum("", {ATTRIBUTE: facts})
-    group.update_attributes(attributes)
-    return str(attributes[CHECKSUM])
-
-
-def digest_of(values: NDArray[Any]) -> str:
-    """Return the XXH3-64 of the bytes of an array, little-endian, as 16 hexadecimal digits.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> digest_of(np.arange(3))
-    '7fb6f0c094f81c5d'
-    """
-    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(values).data)
+    group.update_attributes(with_checksum("", {ATTRIBUTE: facts}))
 
 
 def tails(width: int) -> list[tuple[tuple[int, ...], str]]:

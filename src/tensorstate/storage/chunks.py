@@ -31,7 +31,7 @@ from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore
 
 from tensorstate.contained import ContainedStore, check_contained
-from tensorstate.nodes import MOST_CHUNK_BYTES
+from tensorstate.nodes import MOST_CHUNK_BYTES, check_blosc
 from tensorstate.storage.format import CODECS
 
 __all__ = ["LocalChunks"]
@@ -142,7 +142,7 @@ class LocalChunks:
         stored = self._load(os.path.join(self.folder, self.key(number)), stored)
         content = _checked(stored)
         # A checksum can be made to fit: blosc is to write no more than there is room for.
-        _check_header(content, rows.size)
+        check_blosc(content, rows.size)
         blosc.decompress(content, rows.reshape(-1))
 
     def write(self, number: int, rows: NDArray[np.uint8]) -> None:
@@ -268,13 +268,3 @@ def _checked(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if found != expected:
         raise ValueError(f"its checksum is {found:08x}, and {expected:08x} was stored with it")
     return content
-
-
-def _check_header(content: NDArray[np.uint8], size: int) -> None:
-    """Raise ValueError unless blosc says that it compressed `size` bytes to this content."""
-    *_, unpacked, block, packed = _HEADER.unpack(content[: _HEADER.size].tobytes())
-    if unpacked != size or packed != len(content) or block > size:
-        raise ValueError(
-            f"it says that {unpacked} bytes in blocks of {block} were compressed to {packed}, "
-            f"and not {size} to {len(content)}"
-        )

@@ -30,20 +30,15 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
-from tensorstate.nodes import is_whole_number
+from tensorstate.nodes import digest_of, is_whole_number
 
-__all__ = ["OF_PIECE", "ChunkDigests", "DigestsWriter", "digest_of", "no_digests"]
+__all__ = ["OF_PIECE", "ChunkDigests", "DigestsWriter", "no_digests"]
 
 OF_PIECE = 256
 """Digests of a piece: 2 KiB, which is the most that a level takes in the metadata, twice in hex."""
 
 _BYTES = 8
 _MOST_HELD = 64
-
-
-def digest_of(rows: NDArray[Any]) -> bytes:
-    """Return the XXH3-64 of the bytes of rows, C-contiguous, as 8 bytes."""
-    return xxhash.xxh3_64_digest(rows.data)
 
 
 def no_digests() -> dict[str, Any]:

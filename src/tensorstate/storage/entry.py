@@ -29,9 +29,8 @@ from zarr.storage import StorePath
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.counting.parts import DamagedHistogramError
-from tensorstate.nodes import CHECKSUM, read_array, read_group
+from tensorstate.nodes import CHECKSUM, digest_of, read_array, read_group
 from tensorstate.storage.arrays import is_stored
-from tensorstate.storage.digests import digest_of
 from tensorstate.storage.stores import list_names
 
 __all__ = ["HistogramEntry", "Spectrum", "is_entry_name", "is_older", "remove_entries"]

@@ -22,7 +22,7 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.storage import StorePath
 
-from tensorstate.nodes import read_array
+from tensorstate.nodes import digest_of, read_array
 from tensorstate.storage.arrays import (
     DamagedChunkError,
     check_backed,
@@ -30,7 +30,7 @@ from tensorstate.storage.arrays import (
     is_stored,
     with_rows,
 )
-from tensorstate.storage.digests import ChunkDigests, DigestsWriter, digest_of
+from tensorstate.storage.digests import ChunkDigests, DigestsWriter
 
 _FEW_EMPTY = 1 << 24
 """So many instances without rows take little memory, even if nothing of them is there."""

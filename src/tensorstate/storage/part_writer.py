@@ -10,11 +10,11 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.core.sync import sync
 
-from tensorstate.nodes import update_attributes
+from tensorstate.nodes import digest_of, update_attributes
 from tensorstate.storage.arrays import DamagedChunkError, endless, with_rows
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import ATTRIBUTE, CountedRows
-from tensorstate.storage.digests import ChunkDigests, DigestsWriter, digest_of
+from tensorstate.storage.digests import ChunkDigests, DigestsWriter
 from tensorstate.storage.offsets import EqualLengths, OffsetsWriter, StoredOffsets
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import list_names

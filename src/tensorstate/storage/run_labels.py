@@ -17,9 +17,8 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from tensorstate.nodes import check_checksum, read_array, with_checksum
+from tensorstate.nodes import check_checksum, digest_of, read_array, with_checksum
 from tensorstate.storage.arrays import is_stored
-from tensorstate.storage.digests import digest_of
 from tensorstate.storage.labels import label_codes
 from tensorstate.storage.stores import to_write
 
