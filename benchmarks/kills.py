@@ -200,8 +200,9 @@ def _is_killed(path: Path, after: float) -> bool:
 
 
 def _chunks(path: Path) -> dict[str, bytes]:
-    """Return what is in the files of a run's chunks, by their names."""
-    files = (file for file in path.glob("*/part-*/*/c/**/*") if file.is_file())
+    """Return what is in the files of a run's chunks and of their digests, by their names."""
+    found = (path.glob(f"*/part-*/{kind}/**/*") for kind in ("*/c", "digests"))
+    files = (file for some in found for file in some if file.is_file())
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 

@@ -113,8 +113,9 @@ def _cached(function: Callable[..., Any], kind: str) -> Any:
     options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
     directory = cache_directory() / kind
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
+        _check_private(directory)
     except OSError:
         # Compile in every process rather than fail, or share a directory that is not safe.
         return numba.njit(**options)(function)
@@ -125,3 +126,10 @@ def _cached(function: Callable[..., Any], kind: str) -> Any:
         return numba.njit(cache=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = previous
+
+
+def _check_private(directory: Path) -> None:
+    """Raise PermissionError if others may put something into a directory, which Numba would run."""
+    found = directory.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{directory} can be written by others")

@@ -230,8 +230,45 @@ def swap(first, second):
     second.write_bytes(a)
 
 
+def edit(path, change):
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def as_before_digests(saved):
+    """Make a histogram what earlier versions saved: without digests and a checksum."""
+
+    def forget(document):
+        del document["attributes"]["checksum"]
+        del document["attributes"]["tensorstate_histogram"]["digests"]
+
+    edit(saved / "zarr.json", forget)
+
+
+def test_histograms_of_earlier_versions_are_read(saved, whole):
+    as_before_digests(saved)
+    assert load(saved) == whole
+    assert StateHistogram.load(saved) == whole
+
+
+@pytest.mark.parametrize("name", saving.NAMES)
+def test_a_whole_chunk_in_the_place_of_another_is_damage(saved, name):
+    keep = load(saved)
+    chunks = [saved / name / "c" / number for number in "12"]
+    swap(*(chunk if chunk.is_file() else chunk / "0" for chunk in chunks))
+    says = f"saved/{name} is damaged: chunk 1 is whole, but not the one that was saved"
+    with pytest.raises(ValueError, match=says):
+        StateHistogram.load(saved)
+    with pytest.raises(ValueError, match=says):
+        load(saved, verify=True)
+    with pytest.raises(ValueError, match=says):
+        keep.sorted().keys  # noqa: B018
+
+
 @pytest.mark.parametrize("options", [{}, {"memory_limit": LIMIT, "verify": True}])
-def test_chunks_in_another_order_are_found(saved, options):
+def test_chunks_in_another_order_are_found_without_digests(saved, options):
+    as_before_digests(saved)
     for name in saving.NAMES:
         chunks = [saved / name / "c" / number for number in "12"]
         swap(*(chunk if chunk.is_file() else chunk / "0" for chunk in chunks))
@@ -249,12 +286,6 @@ def test_a_histogram_that_was_replaced_after_it_was_loaded(saved, whole):
         found == whole  # noqa: B015
 
 
-def edit(path, change):
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
-
-
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
@@ -262,15 +293,17 @@ def edit(path, change):
         ("", {"distinct": 10**18, "total": 10**18}, "of the shape"),
         ("", {"distinct": -1}, "of itself"),
         ("", {"total": 1}, "of itself"),
-        ("", {"total": 10**9}, "of 1000000000 states"),
+        ("", {"total": 10**9}, "attributes with the checksum"),
         ("", {"total": "many"}, "of itself"),
         ("", {"width": None}, "of itself"),
         ("", {"width": 0}, "of itself"),
-        ("counts", {"shape": [10**15]}, "of the shape"),
+        ("counts", {"shape": [10**15]}, "its shape is"),
+        ("counts", {"shape": [10**14]}, "of the shape"),
         ("counts", {"data_type": "uint64"}, "should be int64"),
         ("first_rows", {"data_type": "int32"}, "should be int64"),
         ("counts", ("chunk_shape", [50]), "chunks of different lengths"),
-        ("counts", ("chunk_shape", [10**12]), "should have chunks of at most 262144 entries"),
+        ("counts", ("chunk_shape", [10**12]), "have more than 67108864 bytes"),
+        ("counts", ("chunk_shape", [10**6]), "should have chunks of at most 262144 entries"),
         ("keys", {"node_type": "group"}, "saved/keys is damaged"),
         ("keys", {"codecs": 3}, "saved/keys is damaged"),
     ],
@@ -297,14 +330,15 @@ def test_metadata_are_not_believed(saved, name, change, says, limit):
 
 
 def test_all_metadata_that_claim_far_too_much(saved):
+    as_before_digests(saved)
     for name in ("", *saving.NAMES):
         edit(
             saved / name / "zarr.json",
             lambda document, name=name: (
-                document.update(shape=[10**15, *document["shape"][1:]])
+                document.update(shape=[10**14, *document["shape"][1:]])
                 if name
                 else document["attributes"]["tensorstate_histogram"].update(
-                    distinct=10**15, total=10**15
+                    distinct=10**14, total=10**14
                 )
             ),
         )

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -16,6 +17,7 @@ from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from tensorstate.capture import StateRecorder
 from tensorstate.storage import DamagedChunkError, LayerInfo, RunWriter, open_run
+from tests.storage.metadata import as_before_checksums, edit, set_attributes
 from tests.storage.stores import LockedStore, ReadingStore
 from tests.strategies import as_dict, count_by_hand, seeds
 
@@ -136,9 +138,8 @@ def test_several_parts_that_grow_are_numbered_anew(tmp_path):
     def store(lengths):
         for number, length in enumerate(lengths):
             array = tmp_path / f"run/layer/part-{number}/states/zarr.json"
-            facts = json.loads(array.read_text())
-            facts["attributes"].update(rows=length, first_instance=10_000 * number)
-            array.write_text(json.dumps(facts))
+            changes = {"rows": length, "first_instance": 10_000 * number}
+            edit(array, lambda attributes, changes=changes: attributes.update(changes))
 
     write(tmp_path / "run", parts[0], positions=1)
     for number in (1, 2):
@@ -146,6 +147,7 @@ def test_several_parts_that_grow_are_numbered_anew(tmp_path):
         shutil.move(
             tmp_path / f"other-{number}/layer/part-0", tmp_path / f"run/layer/part-{number}"
         )
+    as_before_checksums(tmp_path / "run")
     for lengths in ([10, 0, 700], [10, 20, 700], [900, 20, 3000], [901, 3000, 3000]):
         store(lengths)
         rows = np.concatenate([part[:n] for part, n in zip(parts, lengths, strict=True)])
@@ -154,7 +156,7 @@ def test_several_parts_that_grow_are_numbered_anew(tmp_path):
     # In another order, first rows change: nothing is taken from the cache.
     store([901, 3000, 3000])
     array = tmp_path / "run/layer/part-0/states/zarr.json"
-    array.write_text(array.read_text().replace('"first_instance": 0', '"first_instance": 50000'))
+    edit(array, lambda attributes: attributes.update(first_instance=50_000))
     check(open_run(tmp_path / "run")["layer"], np.concatenate([parts[1], parts[2], parts[0][:901]]))
 
 
@@ -179,8 +181,8 @@ def test_rows_that_a_resumed_run_drops_are_not_counted(tmp_path):
     rows = random_rows(4000, 6)
     write(tmp_path / "run", rows)
     check(open_run(tmp_path / "run")["layer"], rows)
-    document = tmp_path / "run/zarr.json"  # as if another layer had lagged behind at a crash
-    document.write_text(document.read_text().replace('"instances": 2000', '"instances": 1500'))
+    # As if another layer had lagged behind at a crash.
+    edit(tmp_path / "run/zarr.json", lambda attributes: attributes.update(instances=1500))
     later = random_rows(1000, 6, seed=1)
     write(tmp_path / "run", later, mode="resume")
     check(open_run(tmp_path / "run")["layer"], np.concatenate([rows[:3000], later]))
@@ -301,6 +303,50 @@ def test_a_cache_that_claims_something_else_is_ignored(tmp_path, change):
     document["attributes"]["tensorstate_cache"] = "counted"
     path.write_text(json.dumps(document))
     check(open_run(tmp_path / "run")["layer"], rows)
+
+
+@pytest.mark.parametrize("what", ["entry", "spectrum", "attribute", "forged attribute"])
+def test_a_damaged_cache_is_counted_again_with_a_warning(tmp_path, what):
+    rows = random_rows(300, 3, distinct=20)
+    write(tmp_path / "run", rows)
+    check(open_run(tmp_path / "run")["layer"], rows)
+    entry = tmp_path / "run/layer/histogram" / cached_entries(tmp_path / "run")[0]
+    if what in ("entry", "spectrum"):
+        # Whole, of as many states, and of another run.
+        write(tmp_path / "other", random_rows(300, 3, seed=1, distinct=20))
+        check(open_run(tmp_path / "other")["layer"], random_rows(300, 3, seed=1, distinct=20))
+        other = tmp_path / "other/layer/histogram" / cached_entries(tmp_path / "other")[0]
+        names = ["keys", "counts", "first_rows", "zarr.json"] if what == "entry" else ["spectrum"]
+        for name in names:
+            shutil.rmtree(entry / name, ignore_errors=True)
+            (entry / name).unlink(missing_ok=True)
+            (shutil.copytree if (other / name).is_dir() else shutil.copy)(
+                other / name, entry / name
+            )
+    else:
+        path = tmp_path / "run/layer/histogram/zarr.json"
+        if what == "attribute":
+            path.write_text(path.read_text().replace('"total": 300', '"total": 301'))
+        else:
+            edit(path, lambda facts: facts["tensorstate_cache"].update(entry="../part-0"))
+    says = "the cached counts in .*layer/histogram are damaged, and are counted again: "
+    layer = open_run(tmp_path / "run")["layer"]
+    with pytest.warns(RuntimeWarning, match=says):
+        assert layer.spectrum() if what == "spectrum" else layer.histogram()
+    check(layer, rows)
+    with warnings.catch_warnings(action="error"):
+        check(open_run(tmp_path / "run")["layer"], rows)
+
+
+def test_a_cache_that_was_deleted_or_is_of_other_rows_needs_no_warning(tmp_path):
+    rows = random_rows(300, 3)
+    write(tmp_path / "run", rows)
+    check(open_run(tmp_path / "run")["layer"], rows)
+    shutil.rmtree(tmp_path / "run/layer/histogram")
+    with warnings.catch_warnings(action="error"):
+        check(open_run(tmp_path / "run")["layer"], rows)
+        write(tmp_path / "run", rows, mode="w")
+        check(open_run(tmp_path / "run")["layer"], rows)
 
 
 def test_a_file_in_place_of_the_cache(tmp_path):
@@ -482,7 +528,7 @@ def test_whatever_happens_to_a_run_its_counts_are_right(
         if step == "lose" and recorder is None and len(rows):
             # What a crash leaves where another layer has not come as far.
             rows = rows[: max(len(rows) - size, 1)]
-            zarr.open_group(store, mode="r+").attrs["instances"] = len(rows)
+            set_attributes(zarr.open_group(store, mode="r+"), instances=len(rows))
             recorder = StateRecorder("layer", store, mode="resume", queue_bytes=60 * width)
         elif step == "rewrite" and recorder is None:
             recorder = StateRecorder("layer", store, mode="w", queue_bytes=60 * width)

@@ -13,6 +13,7 @@ from tensorstate.counting import count_states, ordered, saving
 from tensorstate.storage import LayerInfo, RunWriter, open_run
 from tensorstate.storage.cache import HistogramCache
 from tests.counting.limits import files, make_tiny
+from tests.storage.metadata import as_before_checksums, edit
 from tests.storage.stores import ReadingStore
 from tests.strategies import as_dict, count_by_hand
 
@@ -107,9 +108,8 @@ def test_several_parts_that_grow_are_numbered_anew(tmp_path):
     def store(lengths):
         for number, length in enumerate(lengths):
             array = tmp_path / f"run/layer/part-{number}/states/zarr.json"
-            facts = json.loads(array.read_text())
-            facts["attributes"].update(rows=length, first_instance=10_000 * number)
-            array.write_text(json.dumps(facts))
+            changes = {"rows": length, "first_instance": 10_000 * number}
+            edit(array, lambda attributes, changes=changes: attributes.update(changes))
 
     write(tmp_path / "run", parts[0])
     for number in (1, 2):
@@ -117,6 +117,7 @@ def test_several_parts_that_grow_are_numbered_anew(tmp_path):
         shutil.move(
             tmp_path / f"other-{number}/layer/part-0", tmp_path / f"run/layer/part-{number}"
         )
+    as_before_checksums(tmp_path / "run")
     for lengths in ([900, 0, 700], [900, 20, 700], [1900, 20, 3000], [1901, 3000, 3000]):
         store(lengths)
         rows = np.concatenate([part[:n] for part, n in zip(parts, lengths, strict=True)])
@@ -135,9 +136,8 @@ def test_a_part_without_rows_moves_the_cached_count(rows, tmp_path):
     write(tmp_path / "other", rows)
     shutil.move(tmp_path / "other/layer/part-0", tmp_path / "run/layer/part-1")
     array = tmp_path / "run/layer/part-1/states/zarr.json"
-    facts = json.loads(array.read_text())
-    facts["attributes"].update(rows=0, first_instance=6000)
-    array.write_text(json.dumps(facts))
+    as_before_checksums(tmp_path / "run")
+    edit(array, lambda attributes: attributes.update(rows=0, first_instance=6000))
     layer = open_run(tmp_path / "run")["layer"]
     found = layer.histogram(memory_limit=LIMIT)
     assert not old.exists()

@@ -16,6 +16,7 @@ from tensorstate.counting import count_states, ordered, saving
 from tensorstate.storage import DamagedChunkError, LayerInfo, RunWriter, open_run
 from tensorstate.storage import live as live_module
 from tests.counting.limits import files, make_tiny
+from tests.storage.metadata import edit
 from tests.storage.stores import FailingStore, ReadingStore, RecordingStore, SnapshotStore
 from tests.strategies import as_dict, count_by_hand, reproducible, seeds
 
@@ -312,12 +313,9 @@ def test_layers_that_do_not_say_their_kind_are_stored(tmp_path):
     writer.put("layer", random_rows(50, 3))
     writer.close()
     document = tmp_path / "run/layer/zarr.json"
-    facts = json.loads(document.read_text())
-    assert facts["attributes"].pop("histogram") == "stored"
-    document.write_text(json.dumps(facts))
+    edit(document, lambda attributes: attributes.pop("histogram"))
     assert len(open_run(tmp_path / "run")["layer"].raw_states) == 50
-    facts["attributes"]["histogram"] = "sketched"
-    document.write_text(json.dumps(facts))
+    edit(document, lambda attributes: attributes.update(histogram="sketched"))
     with pytest.raises(ValueError, match="layer layer has an unknown histogram 'sketched'"):
         open_run(tmp_path / "run")
     with pytest.raises(ValueError, match="unknown histogram 'sketched': choose one of 'stored'"):
@@ -424,7 +422,6 @@ def test_damage_is_told(tmp_path):
     with pytest.raises(DamagedChunkError, match=says):
         open_run(tmp_path / "run")["layer"].histogram()
     document = tmp_path / "run/layer/part-0/states/zarr.json"
-    facts = json.loads(document.read_text())
     for counted, message in [
         ({"rows": 9}, "says .* of counted rows: its metadata is damaged"),
         (
@@ -432,8 +429,7 @@ def test_damage_is_told(tmp_path):
             "501 rows are counted, but 500 are committed",
         ),
     ]:
-        facts["attributes"]["counted"] = counted
-        document.write_text(json.dumps(facts))
+        edit(document, lambda attributes, counted=counted: attributes.update(counted=counted))
         with pytest.raises(ValueError, match=f"layer layer, part 0.*{message}"):
             open_run(tmp_path / "run")
 

@@ -12,6 +12,7 @@ from tensorstate.storage import format as store_format
 from tensorstate.storage.offsets import EqualLengths, divide
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.part_writer import PartWriter
+from tests.storage.metadata import edit
 from tests.storage.stores import ReadingStore, RecordingStore
 from tests.strategies import as_dict, count_by_hand, reproducible, seeds
 
@@ -195,12 +196,13 @@ def test_damaged_offsets_are_named(tmp_path, how, chunk):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda array: array.update_attributes({"offsets": "3"}), "'3' for offsets, which is no"),
-        (lambda array: array.attrs.__delitem__("offsets"), "not say how many instances its rows"),
+        (lambda facts: facts.update(offsets="3"), "'3' for offsets, which is no"),
+        (lambda facts: facts.pop("offsets"), "not say how many instances its rows"),
     ],
 )
 def test_a_part_that_does_not_tell_its_instances(tmp_path, spoil, says):
-    spoil(part_of(tmp_path / "run"))
+    part_of(tmp_path / "run")
+    edit(tmp_path / "run/layer/part-0/states/zarr.json", spoil)
     with pytest.raises(ValueError, match=f"layer layer, part 0 .*{says}"):
         open_run(tmp_path / "run")
 

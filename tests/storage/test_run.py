@@ -1,6 +1,7 @@
 """Reopened runs, and what is not one."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import zarr
 from zarr.storage import LocalStore, MemoryStore
 
 from tensorstate.storage import LayerInfo, RunWriter, open_run
+from tests.storage.metadata import edit
 
 
 def two_layers(store):
@@ -104,12 +106,6 @@ def test_something_else_is_there(tmp_path):
         open_run(tmp_path)
 
 
-def edit(path, change):
-    metadata = json.loads(path.read_text())
-    change(metadata["attributes"])
-    path.write_text(json.dumps(metadata))
-
-
 def test_a_newer_format(run_path):
     edit(run_path / "zarr.json", lambda attributes: attributes["tensorstate"].update(format=2))
     with pytest.raises(ValueError, match=r"store format 2, but this tensorstate .* reads format 1"):
@@ -130,3 +126,90 @@ def test_damaged_metadata(run_path, where, change, says):
     edit(run_path / where, change)
     with pytest.raises(ValueError, match=says):
         open_run(run_path)
+
+
+@pytest.mark.parametrize("left", ["nothing", "an array"])
+def test_a_layer_that_lost_its_metadata_is_not_left_out(run_path, left):
+    document = run_path / "z_first/zarr.json"
+    document.unlink()
+    if left == "an array":
+        document.write_bytes((run_path / "a_second/part-0/states/zarr.json").read_bytes())
+    with pytest.raises(ValueError, match="has parts of z_first, but not what was captured there"):
+        open_run(run_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "changes", "says"),
+    [
+        ("zarr.json", {"instances": 1}, "run.zarr has attributes with the checksum"),
+        ("a_second/zarr.json", {"threshold": 1.0}, "layer a_second has attributes with the check"),
+        ("a_second/zarr.json", {"neurons": 10}, "layer a_second has attributes with the checksum"),
+        ("a_second/part-0/states/zarr.json", {"first_instance": 1}, "part 0 has attributes with"),
+    ],
+)
+def test_metadata_that_make_sense_and_are_not_what_was_stored(run_path, where, changes, says):
+    document = run_path / where
+    metadata = json.loads(document.read_text())
+    metadata["attributes"].update(changes)
+    document.write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match=says):
+        open_run(run_path)
+
+
+def test_metadata_of_another_layer(run_path):
+    two = run_path.parent / "two.zarr"
+    writer = RunWriter(two, layers=2)
+    for index, name in enumerate("ab"):
+        writer.add_layer(name, LayerInfo(8, 1, threshold=float(index), index=index))
+        writer.put(name, np.zeros((5, 1), np.uint8))
+    writer.close()
+    (two / "a/zarr.json").write_bytes((two / "b/zarr.json").read_bytes())
+    with pytest.raises(ValueError, match="layer a has attributes with the checksum"):
+        open_run(two)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"neurons": 0}, "has 0 for neurons, which makes no sense"),
+        ({"neurons": "9"}, "has '9' for neurons"),
+        ({"neurons": 10**15}, "has 1000000000000000 for neurons"),
+        ({"positions": 0}, "has 0 for positions"),
+        ({"positions": 2**64}, "has 18446744073709551616 for positions"),
+        ({"positions": True}, "has True for positions"),
+        ({"threshold": "0"}, "has '0' for threshold"),
+        ({"threshold": [0.0] * 8}, "for threshold"),
+        ({"threshold": None}, "has None for threshold"),
+        ({"histogram": ["stored"]}, "unknown histogram"),
+        ({"source_layer": 3}, "has 3 for source_layer"),
+        ({"index": "first"}, "has 'first' for index"),
+    ],
+)
+def test_forged_metadata_of_a_layer(run_path, changes, says):
+    edit(run_path / "a_second/zarr.json", lambda attributes: attributes.update(changes))
+    with pytest.raises(ValueError, match=f"layer a_second .*{says}"):
+        open_run(run_path)
+
+
+@pytest.mark.parametrize("rows", [1 << 25, 1 << 40, 1 << 47])
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_a_store_that_claims_far_too_much_is_refused_at_once(run_path, rows, chunk):
+    """It may be 1 KB, and its checksums fit."""
+    document = run_path / "a_second/part-0/states/zarr.json"
+    metadata = json.loads(document.read_text())
+    metadata["shape"] = [rows, 2]
+    metadata["chunk_grid"]["configuration"]["chunk_shape"] = [chunk, 2]
+    pieces = []
+    while count := rows // chunk // 256 ** len(pieces):
+        pieces.append("00" * 8 * (count % 256))
+    digests = {"of_piece": 256, "levels": pieces, "last": ""}
+    metadata["attributes"].update(rows=rows, digests=digests)
+    document.write_text(json.dumps(metadata))
+    edit(document, lambda attributes: None)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"says that {rows} rows are committed, but of their"):
+            open_run(run_path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

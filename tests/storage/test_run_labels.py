@@ -1,5 +1,7 @@
 """Labels that are stored in a run."""
 
+import re
+
 import numpy as np
 import pytest
 import zarr
@@ -78,9 +80,35 @@ def test_labels_whose_writer_was_killed(tmp_path):
     array = zarr.open_array(tmp_path / "run", path=".labels")
     (tmp_path / "run" / ".labels" / "c" / "0").unlink()
     assert array[...].tolist() == [-1] * 12
-    with pytest.raises(ValueError, match="are not complete: set them again"):
+    with pytest.raises(
+        ValueError, match=r"are not complete, or damaged .some are not there.: set them"
+    ):
         open_run(tmp_path / "run").labels  # noqa: B018
     assert open_run(tmp_path / "run")["layer"].entropy() > 0
+    run.set_labels([0, 1] * 6)
+    assert open_run(tmp_path / "run").labels.tolist() == [0, 1] * 6
+
+
+@pytest.mark.parametrize("harm", ["older", "names", "shape", "nothing there"])
+def test_labels_that_are_not_those_stored_last(tmp_path, harm):
+    run = recorded(tmp_path / "run")
+    run.set_labels(["cat", "dog"] * 6)
+    document = tmp_path / "run/.labels/zarr.json"
+    chunk = tmp_path / "run/.labels/c/0"
+    before = chunk.read_bytes()
+    run.set_labels(["cat"] * 6 + ["dog"] * 6)
+    if harm == "older":
+        chunk.write_bytes(before)
+    elif harm == "names":
+        document.write_text(document.read_text().replace('"cat"', '"cow"'))
+    else:
+        shape = 10**14 if harm == "nothing there" else 11
+        document.write_text(re.sub(r'"shape": \[\s*12', f'"shape": [{shape}', document.read_text()))
+    says = "are not complete, or damaged .*: set them again"
+    with pytest.raises(ValueError, match=says):
+        open_run(tmp_path / "run").labels  # noqa: B018
+    with pytest.raises(ValueError, match=says):
+        open_run(tmp_path / "run")["layer"].label_summary()
     run.set_labels([0, 1] * 6)
     assert open_run(tmp_path / "run").labels.tolist() == [0, 1] * 6
 

@@ -1,6 +1,5 @@
 """Several writers of one run, each with its part: a reader sees what one would have written."""
 
-import json
 import shutil
 import warnings
 
@@ -13,6 +12,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from tensorstate.capture import StateRecorder
 from tensorstate.storage import LayerInfo, RunWriter, open_run
+from tests.storage.metadata import as_before_checksums, edit
 from tests.storage.stores import FailingStore
 from tests.strategies import as_dict, count_by_hand, reproducible, seeds
 
@@ -70,7 +70,9 @@ def test_parts_in_any_order_are_one_layer(tmp_path):
     assert run.parts == {"0": range(10), "late": range(25, 40), "mid-1": range(10, 25)}
     assert [name for name in path.iterdir() if name.name.startswith(".")] == []
     attributes = zarr.open_array(path / "a/part-late/states", mode="r").attrs.asdict()
-    assert {**attributes, "uuid": ""} == {
+    assert len(attributes.pop("digests")["last"]) == 16
+    assert {**attributes, "uuid": "", "checksum": ""} == {
+        "checksum": "",
         "rows": 60,
         "uuid": "",
         "first_instance": 25,
@@ -317,7 +319,7 @@ def test_what_one_writer_wrote_is_read_as_ever_and_others_may_join(tmp_path):
     path = tmp_path / "run"
     write_alone(path, 5)
     attributes = zarr.open_array(path / "a/part-0/states", mode="r").attrs
-    assert set(attributes) == {"rows", "uuid", "first_instance"}
+    assert set(attributes) == {"rows", "uuid", "first_instance", "digests", "checksum"}
     run = open_run(path)
     assert (run.instances, run.parts) == (5, {"0": range(5)})
     assert [layer.instance_count for layer in run.values()] == [7, 5]
@@ -346,9 +348,7 @@ def test_a_run_of_the_first_days_is_read(tmp_path):
     write_alone(tmp_path / "run", 5)
     for name in LAYERS:
         path = tmp_path / "run" / name / "part-0/states/zarr.json"
-        metadata = json.loads(path.read_text())
-        del metadata["attributes"]["first_instance"]
-        path.write_text(json.dumps(metadata))
+        edit(path, lambda attributes: attributes.pop("first_instance"))
     run = open_run(tmp_path / "run")
     assert run.instances == 5
     assert run["b"].counts([0, 4]).sum() == 2
@@ -594,9 +594,7 @@ def test_a_reset_layer_takes_back_the_instances_of_its_part_only():
 
 
 def damage(path, **changes):
-    metadata = json.loads(path.read_text())
-    metadata["attributes"].update(changes)
-    path.write_text(json.dumps(metadata))
+    edit(path, lambda attributes: attributes.update(changes))
 
 
 @pytest.mark.parametrize(
@@ -621,6 +619,7 @@ def test_damaged_metadata_of_a_part(tmp_path, changes, says):
 def test_fewer_rows_than_were_committed_are_not_made_up(tmp_path):
     """As after a kill, while a layer was being reset."""
     write(tmp_path / "run", 1, 0, 9)
+    as_before_checksums(tmp_path / "run")
     damage(tmp_path / "run/a/part-1/states/zarr.json", rows=12)
     check(tmp_path / "run", range(3))
     writer = open_part(tmp_path / "run", 1, 0, "resume")

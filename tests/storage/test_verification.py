@@ -17,6 +17,7 @@ import tensorstate as ts
 from tensorstate.storage import LayerInfo, open_run
 from tensorstate.storage import format as store_format
 from tensorstate.storage.part_writer import PartWriter
+from tests.storage.metadata import as_before_checksums, set_attributes
 from tests.strategies import reproducible, seeds
 
 POSITIONS = {"a": 3, "b": 1}
@@ -40,7 +41,7 @@ def write(store, instances, seed=0, parts=((0, None),)):
             writer.commit_instances(instances)
             written[name, first or 0] = rows
     if parts == ((0, None),):
-        run.attrs["instances"] = instances
+        set_attributes(run, instances=instances)
     return written
 
 
@@ -121,7 +122,7 @@ def test_instances_of_different_lengths_are_salvaged(tmp_path_factory, lengths, 
     writer = PartWriter(array, "here", None)
     writer.append(rows, lengths)
     writer.flush()
-    run.attrs["instances"] = len(lengths)
+    set_attributes(run, instances=len(lengths))
     numbers = np.arange(len(lengths))
     lost = np.zeros(len(lengths), np.bool_)
     broken = set()
@@ -162,6 +163,7 @@ def test_instances_of_different_lengths_are_salvaged(tmp_path_factory, lengths, 
 
 def test_a_flipped_bit_and_bits_behind_the_last_neuron(tmp_path):
     write(tmp_path / "run", 50)
+    as_before_checksums(tmp_path / "run")  # without digests, which would tell of the bits
     file = chunk_file(tmp_path / "run", "a", 2)
     content = bytearray(file.read_bytes())
     content[20] ^= 4
@@ -179,6 +181,7 @@ def test_a_flipped_bit_and_bits_behind_the_last_neuron(tmp_path):
 
 def test_a_layer_that_lacks_instances_of_the_run(tmp_path):
     write(tmp_path / "run", 50)
+    as_before_checksums(tmp_path / "run")
     array = zarr.open_array(tmp_path / "run", path="b/part-0/states")
     array.update_attributes({"rows": 45})
     run = open_run(tmp_path / "run")
@@ -245,8 +248,11 @@ def test_the_command(tmp_path):
     write(tmp_path / "run", 50)
     whole = command(tmp_path / "run")
     assert (whole.returncode, whole.stdout) == (0, "whole: 2 layers, 50 instances\n")
+    as_before_checksums(tmp_path / "run")
     chunk_file(tmp_path / "run", "b", 1).unlink()
     found = command(tmp_path / "run")
+    assert "tensorstate: run" in found.stderr
+    assert "has no digests of the chunks of a/part-0, b/part-0, which an earl" in found.stderr
     assert found.returncode == 3
     assert "7 to 13" in found.stdout
     for_machines = command(tmp_path / "run", "--json", "--salvage", tmp_path / "new")

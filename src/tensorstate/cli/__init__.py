@@ -123,6 +123,6 @@ def _what_to_install(error: Exception) -> str:
 
 def _is_damage(error: Exception) -> bool:
     # Not imported before there is an error: it takes most of a second.
-    from tensorstate.storage import DamagedChunkError, DamagedRunError
+    from tensorstate.storage import DamagedChunkError, DamagedMetadataError
 
-    return isinstance(error, DamagedChunkError | DamagedRunError)
+    return isinstance(error, DamagedChunkError | DamagedMetadataError)

@@ -22,7 +22,7 @@ from tensorstate.cli.output import print_json, say
 from tensorstate.cli.recording import check_passes, record
 from tensorstate.cli.span import SHARD, Span, committed, span_of
 from tensorstate.counting.progress import Work, show_progress
-from tensorstate.storage import DamagedRunError, open_run
+from tensorstate.storage import DamagedMetadataError, open_run
 
 __all__ = ["capture"]
 
@@ -268,7 +268,7 @@ def _efficiency_model(
             first_instance=span.first_instance,
             **probes,
         )
-    except DamagedRunError:
+    except DamagedMetadataError:
         raise
     except (TypeError, ValueError) as error:
         raise ValueError(in_options(str(error))) from error

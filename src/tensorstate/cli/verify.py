@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import click
 
@@ -35,7 +36,11 @@ def verify(run: str, salvage: str | None, as_json: bool) -> None:
     Exits with 3 if something is, also if what is whole was salvaged.
     """
     opened = open_run(run)
-    damage = opened.verify()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        damage = opened.verify()
+    for warning in told:
+        click.echo(f"tensorstate: {warning.message}", err=True)
     salvaged = opened.salvage(salvage).instances if salvage and len(damage) else None
     if as_json:
         found = {"instances": opened.instances, "damage": records(damage), "salvaged": salvaged}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
+from reprlib import repr as brief
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.core.sync import sync
 from zarr.storage import StoreLike
 
 from tensorstate.counting.keys import U64Array, mixed_hash, words_per_key
@@ -22,8 +20,15 @@ from tensorstate.counting.parts import (
     spectrum_of_counts,
 )
 from tensorstate.counting.pieces import Counted, canonical_order
-from tensorstate.counting.saving import ATTRIBUTE, FORMAT, NAMES, address, store_of, tails
+from tensorstate.counting.saved_chunks import read_all, read_chunk
+from tensorstate.counting.saving import ATTRIBUTE, FORMAT, NAMES, address, place, tails
 from tensorstate.counting.walk import sum_of_spectra
+from tensorstate.nodes import (
+    check_checksum,
+    is_whole_number,
+    read_array,
+    read_group,
+)
 
 __all__ = ["Saved", "SavedPart", "is_canonical", "open_saved"]
 
@@ -31,9 +36,6 @@ LARGEST_CHUNK = 1 << 18
 """So many entries a chunk may have in format 1: one is in memory at a time."""
 
 SPECTRA_AT_ONCE = 64
-
-UNREADABLE = (ValueError, RuntimeError, TypeError)
-"""What Zarr and its codecs raise for a chunk that is not what was written."""
 
 Arrays: TypeAlias = "tuple[zarr.Array[Any], zarr.Array[Any], zarr.Array[Any]]"
 
@@ -52,6 +54,8 @@ class Saved:
         How many entries there are, and the sum of their counts.
     arrays : (keys, counts, first rows) as zarr.Array
         With chunks of as many entries each.
+    digests : (keys, counts, first rows) as tuples of str
+        Of each chunk; empty if an earlier version saved it.
     """
 
     where: str
@@ -59,6 +63,7 @@ class Saved:
     distinct: int
     total: int
     arrays: Arrays
+    digests: tuple[tuple[str, ...], ...]
 
     @property
     def nbytes(self) -> int:
@@ -78,7 +83,7 @@ class Saved:
         DamagedHistogramError
             If they are not what was saved.
         """
-        keys, counts, rows = (read_all(array) for array in self.arrays)
+        keys, counts, rows = map(read_all, self.arrays, self.digests)
         self._check_counts(int(counts.sum()), int(counts.min(initial=1)))
         if not is_canonical(keys):
             raise out_of_order(self.where)
@@ -101,7 +106,7 @@ class Saved:
         spectra: list[Spectrum] = []
         least, last = 1, None
         for chunk in range(self.chunks):
-            counts = read_chunk(self.arrays[1], chunk)
+            counts = read_chunk(self.arrays[1], self.digests[1], chunk)
             least = min(least, int(counts.min()))
             spectra.append(spectrum_of_counts(counts))
             if len(spectra) == SPECTRA_AT_ONCE:
@@ -111,6 +116,7 @@ class Saved:
                 total=int(counts.sum()),
                 words=words_per_key(self.width),
                 arrays=self.arrays,
+                digests=self.digests,
                 chunk=chunk,
             )
             if verify:
@@ -139,11 +145,14 @@ class SavedPart(LazyPart):
     ----------
     arrays : (keys, counts, first rows) as zarr.Array
         Of the whole histogram.
+    digests : (keys, counts, first rows) as tuples of str
+        Of all their chunks, if there are any.
     chunk : int
         Which one of theirs.
     """
 
     arrays: Arrays
+    digests: tuple[tuple[str, ...], ...]
     chunk: int
     is_sorted: bool = True
 
@@ -160,7 +169,7 @@ class SavedPart(LazyPart):
         DamagedHistogramError
             If they are not what was saved.
         """
-        keys, counts, rows = (read_chunk(array, self.chunk) for array in self.arrays)
+        keys, counts, rows = map(self.column, range(3))
         if int(counts.sum()) != self.total:
             raise DamagedHistogramError(
                 f"{self.origin} was changed after it was loaded: load it again"
@@ -171,7 +180,7 @@ class SavedPart(LazyPart):
 
     def column(self, number: int) -> npt.NDArray[Any]:
         """Return keys (0), counts (1) or first rows (2) in memory."""
-        return read_chunk(self.arrays[number], self.chunk)
+        return read_chunk(self.arrays[number], self.digests[number], self.chunk)
 
 
 def open_saved(store: StoreLike | zarr.Group, path: str) -> Saved:
@@ -193,8 +202,14 @@ def open_saved(store: StoreLike | zarr.Group, path: str) -> Saved:
     DamagedHistogramError
         If it does not hold a complete histogram of a known format.
     """
-    group = zarr.open_group(store_of(store), path=path, mode="r")
-    where = str(group.store_path)
+    found = place(store, path, mode="r")
+    where = str(found)
+    try:
+        group = read_group(found)
+    except ValueError as error:
+        raise DamagedHistogramError(f"{error}: count again") from error
+    if group is None:
+        raise FileNotFoundError(f"there is no histogram at {where}")
     facts: Any = group.attrs.get(ATTRIBUTE)
     if not isinstance(facts, dict):
         raise DamagedHistogramError(f"{where} does not hold a complete histogram: count again")
@@ -204,9 +219,11 @@ def open_saved(store: StoreLike | zarr.Group, path: str) -> Saved:
             f"and this version reads format {FORMAT}: update tensorstate"
         )
     width, distinct, total = (facts.get(name, -1) for name in ("width", "distinct", "total"))
-    sound = all(isinstance(number, int) for number in (width, distinct, total))
-    if not sound or width < 1 or not 0 <= distinct <= total:
-        raise DamagedHistogramError(f"{where} is damaged: it says {facts} of itself: count again")
+    sound = all(map(is_whole_number, (width, distinct, total)))
+    if not sound or width < 1 or distinct > total or (total and not distinct):
+        raise DamagedHistogramError(
+            f"{where} is damaged: it says {brief(facts)} of itself: count again"
+        )
     keys, counts, rows = (
         _array(group, name, (distinct, *tail), dtype)
         for name, (tail, dtype) in zip(NAMES, tails(width), strict=True)
@@ -215,20 +232,37 @@ def open_saved(store: StoreLike | zarr.Group, path: str) -> Saved:
         raise DamagedHistogramError(
             f"{where} is damaged: its arrays have chunks of different lengths: count again"
         )
-    return Saved(where, width, distinct, total, (keys, counts, rows))
+    try:
+        check_checksum("", group.attrs, where)
+    except ValueError as error:
+        raise DamagedHistogramError(f"{error}: count again") from error
+    digests = _digests(facts.get("digests"), -(-distinct // keys.chunks[0]), where)
+    return Saved(where, width, distinct, total, (keys, counts, rows), digests)
+
+
+def _digests(facts: Any, chunks: int, where: str) -> tuple[tuple[str, ...], ...]:
+    """Return the digests of the chunks of each array; none if an earlier version saved them."""
+    if facts is None:
+        return ((), (), ())
+    try:
+        found = [bytes.fromhex(facts[name]).hex(" ", 8).split() for name in NAMES]
+    except (KeyError, TypeError, ValueError):
+        found = []
+    if [*map(len, found)] != [chunks] * 3:
+        raise DamagedHistogramError(
+            f"{where} is damaged: it lacks the digests of its {chunks} chunks: count again"
+        )
+    return tuple(map(tuple, found))
 
 
 def _array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str) -> zarr.Array[Any]:
     """Return an array of the group, if it is of this kind and in small enough chunks."""
     where = f"{group.store_path}/{name}"
     try:
-        array = group[name]
-    except (KeyError, ValueError, TypeError) as error:
-        raise DamagedHistogramError(f"{where} is damaged: {error!r}: count again") from error
-    if not isinstance(array, zarr.Array) or (array.shape, str(array.dtype)) != (
-        shape,
-        dtype,
-    ):
+        array = read_array(group.store_path / name)
+    except ValueError as error:
+        raise DamagedHistogramError(f"{where} is damaged: {error}: count again") from error
+    if array is None or (array.shape, str(array.dtype)) != (shape, dtype):
         raise DamagedHistogramError(
             f"{where} is damaged: it should be {dtype} of the shape {shape}, not {array}: "
             "count again"
@@ -240,49 +274,6 @@ def _array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str) -> 
             f"not of the shape {array.shards or chunks}: count again"
         )
     return array
-
-
-def read_all(array: zarr.Array[Any]) -> npt.NDArray[Any]:
-    """Read all chunks at once, or raise DamagedHistogramError where one is missing or damaged."""
-    chunks = range(-(-array.shape[0] // array.chunks[0]))
-    try:
-        values = np.asarray(array[...])
-    except UNREADABLE:
-        # One by one, to tell which chunk it is.
-        return np.concatenate([read_chunk(array, chunk) for chunk in chunks])
-    check_exist(array, chunks)
-    return values
-
-
-def read_chunk(array: zarr.Array[Any], chunk: int) -> npt.NDArray[Any]:
-    """Read one chunk, or raise DamagedHistogramError where it is missing or damaged."""
-    length = array.chunks[0]
-    try:
-        values = np.asarray(array[chunk * length : (chunk + 1) * length])
-    except UNREADABLE as error:
-        raise DamagedHistogramError(
-            f"{array.store_path} is damaged: chunk {chunk}: {error}: count again"
-        ) from error
-    check_exist(array, [chunk])
-    return values
-
-
-def check_exist(array: zarr.Array[Any], chunks: Sequence[int]) -> None:
-    """Raise DamagedHistogramError if a chunk is missing, after it was read.
-
-    Zarr reads such a chunk as zeros, also one that was removed a moment ago.
-    """
-    tail = [0] * (array.ndim - 1)
-    names = [array.metadata.encode_chunk_key((chunk, *tail)) for chunk in chunks]
-
-    async def look() -> list[bool]:
-        return await asyncio.gather(*((array.store_path / name).exists() for name in names))
-
-    for chunk, name, found in zip(chunks, names, sync(look()), strict=True):
-        if not found:
-            raise DamagedHistogramError(
-                f"{array.store_path} is damaged: chunk {chunk} is missing ({name}): count again"
-            )
 
 
 def is_canonical(keys: U64Array) -> bool:

@@ -1,4 +1,8 @@
-"""Histograms on disk: a Zarr group with keys, counts and first rows in canonical order."""
+"""Histograms on disk: a Zarr group with keys, counts and first rows in canonical order.
+
+The group's attribute tells how many there are, the digest of each chunk of each array (the XXH3-64
+of its content), and its own checksum: nothing else passes for what was saved.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,21 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, StoreLike, StorePath, WrapperStore
 from zarr.storage._common import make_store_path
 
+from tensorstate.contained import contained
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.pieces import Counted
+from tensorstate.nodes import digest_of, with_checksum
 
-__all__ = ["ATTRIBUTE", "CHUNK_ENTRIES", "FORMAT", "NAMES", "address", "save", "store_of", "tails"]
+__all__ = [
+    "ATTRIBUTE",
+    "CHUNK_ENTRIES",
+    "FORMAT",
+    "NAMES",
+    "address",
+    "place",
+    "save",
+    "tails",
+]
 
 FORMAT = 1
 ATTRIBUTE = "tensorstate_histogram"
@@ -54,13 +69,13 @@ def save(
     ValueError
         If it would be.
     """
-    target = sync(make_store_path(store_of(store), path=path))
+    target = place(store, path)
     if origin and is_below(origin, address(target)):
         raise ValueError(
             f"{target} cannot be replaced, because this histogram is read from {origin}: "
             "save it elsewhere, or load it with a larger memory_limit"
         )
-    group = zarr.create_group(store=store_of(store), path=path, overwrite=True)
+    group = zarr.create_group(store=target, overwrite=True, zarr_format=3)
     length = min(max(distinct, 1), CHUNK_ENTRIES)
     arrays = [
         group.create_array(
@@ -74,17 +89,21 @@ def save(
         for name, (tail, dtype) in zip(NAMES, tails(width), strict=True)
     ]
     start = 0
+    digests: dict[str, list[str]] = {name: [] for name in NAMES}
     for entries in chunks:
         stop = start + len(entries[1])
         for array, values in zip(arrays, entries, strict=True):
             array[start:stop] = values
+            digests[array.basename].append(digest_of(values).hex())
         start = stop
-    group.attrs[ATTRIBUTE] = {
+    facts = {
         "format": FORMAT,
         "width": width,
         "distinct": distinct,
         "total": total,
+        "digests": {name: "".join(found) for name, found in digests.items()},
     }
+    group.update_attributes(with_checksum("", {ATTRIBUTE: facts}))
 
 
 def tails(width: int) -> list[tuple[tuple[int, ...], str]]:
@@ -92,9 +111,18 @@ def tails(width: int) -> list[tuple[tuple[int, ...], str]]:
     return [((2,) if words_per_key(width) == 2 else (), "uint64"), ((), "int64"), ((), "int64")]
 
 
-def store_of(store: StoreLike | zarr.Group) -> Any:
-    """Return what Zarr opens, with a path below it, in place of a store or group."""
-    return store.store_path if isinstance(store, zarr.Group) else store
+def place(store: StoreLike | zarr.Group, path: str, mode: Any = None) -> StorePath:
+    """Return where a histogram is, or is to be; below a group if one is given.
+
+    In a folder, links that lead out of it are not followed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is to be read (mode "r"), and there is no such folder.
+    """
+    below = store.store_path if isinstance(store, zarr.Group) else store
+    return contained(sync(make_store_path(below, path=path, mode=mode)))
 
 
 def address(path: StorePath) -> str:

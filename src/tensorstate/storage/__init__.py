@@ -1,6 +1,7 @@
 """Runs on Zarr: written by one background thread, reopened without any framework."""
 
-from tensorstate.storage.arrays import DamagedChunkError, DamagedRunError
+from tensorstate.nodes import DamagedMetadataError
+from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import (
     Codec,
@@ -23,7 +24,7 @@ __all__ = [
     "QUEUE_BYTES",
     "Codec",
     "DamagedChunkError",
-    "DamagedRunError",
+    "DamagedMetadataError",
     "Histogram",
     "HistogramCache",
     "LaterRows",

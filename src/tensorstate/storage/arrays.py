@@ -13,18 +13,21 @@ from zarr.core.array_spec import ArrayConfig
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import StorePath, WrapperStore
 
-__all__ = ["DamagedChunkError", "DamagedRunError", "endless", "read_found", "with_rows"]
+from tensorstate.nodes import DamagedMetadataError
+from tensorstate.storage.stores import list_names
+
+__all__ = ["DamagedChunkError", "check_backed", "endless", "read_found", "with_rows"]
 
 # More rows than any part will have.
 _ENDLESS = 1 << 48
 
+# What takes little memory, and little time, even if nothing of it is there.
+_FEW_ROWS = 1 << 24
+_FEW_CHUNKS = 1 << 14
+
 
 class DamagedChunkError(OSError):
     """What stands for committed rows is missing or does not pass its checksum."""
-
-
-class DamagedRunError(ValueError):
-    """What says which states a run has is missing or makes no sense."""
 
 
 def with_rows(
@@ -88,3 +91,32 @@ class _Noting(WrapperStore[Store]):
         if value is not None:
             self.found.add(key)
         return value
+
+
+def check_backed(array: zarr.Array[Any], rows: int, where: str, *, dropped: int = 0) -> None:
+    """Check, before room is made, that there can be as many rows as are claimed.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Where they are to be.
+    rows, dropped : int
+        How many are committed, and how many of the first of them may be gone.
+    where : str
+        Names the array in the error.
+
+    Raises
+    ------
+    DamagedMetadataError
+        If there cannot.
+    """
+    length = array.chunks[0]
+    chunks = -(-rows // length) - dropped // length
+    if rows - dropped <= _FEW_ROWS and chunks <= _FEW_CHUNKS:
+        return
+    stored = len(list_names(array.store_path / "c"))
+    if 2 * stored < chunks:
+        raise DamagedMetadataError(
+            f"{where} says that {rows} rows are committed, but of their {chunks} chunks {stored} "
+            "are there: its metadata is damaged, or most of it is lost"
+        )

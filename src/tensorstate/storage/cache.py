@@ -7,20 +7,21 @@
 
 An entry is written under a name of its own and becomes valid with one write, of the attribute of
 ``histogram``: whoever reads meets a whole entry or none, however many processes write. What is
-read is believed only if it is complete and fits the rows that it claims to cover; all of it may
-be deleted at any time.
+read is believed only if it is what was written and fits the rows that it claims to cover; all of it
+may be deleted at any time. What is damaged is counted again, with a warning.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from reprlib import repr as brief
+from typing import Any, TypeVar
 
-import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.group import GroupMetadata
 from zarr.core.sync import sync
@@ -28,7 +29,14 @@ from zarr.storage import StorePath
 
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
-from tensorstate.storage.entry import HistogramEntry, Spectrum, is_older, remove_entries
+from tensorstate.nodes import check_checksum, read_group, with_checksum
+from tensorstate.storage.entry import (
+    HistogramEntry,
+    Spectrum,
+    is_entry_name,
+    is_older,
+    remove_entries,
+)
 from tensorstate.storage.increments import Coverage, coverage_of, is_covered_by
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import to_write
@@ -39,6 +47,8 @@ FORMAT = 1
 ATTRIBUTE = "tensorstate_cache"
 # An entry that was never published is what a killed process left.
 ABANDONED = timedelta(days=1)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,9 @@ class _Published:
 class HistogramCache:
     """The cached counts of one layer of a stored run.
 
-    Reading gives None for anything that cannot be believed, and writing does nothing where
-    nothing can be written: a cache saves work, and its loss is no error.
+    Reading gives None for anything that cannot be believed, with a RuntimeWarning if it is damaged,
+    and writing does nothing where nothing can be written: a cache saves work, and its loss is no
+    error.
 
     Parameters
     ----------
@@ -79,20 +90,45 @@ class HistogramCache:
         that it can be believed. It stays in the cache: `origin` tells, and it is gone when it is
         replaced there.
         """
-        # Anything may lie there, so that anything may go wrong.
-        with contextlib.suppress(Exception):
-            published = self._published()
-            if published is not None and is_covered_by(published.parts, coverage):
-                return published.parts, published.entry.load(memory_limit, verify=True)
-        return None
+
+        def read(published: _Published) -> tuple[Coverage, StateHistogram]:
+            return published.parts, published.entry.load(memory_limit, verify=True)
+
+        return self._read(lambda covered: is_covered_by(covered, coverage), read)
 
     def load_spectrum(self, coverage: Coverage) -> Spectrum | None:
         """Return the cached spectrum of exactly these rows; None if there is none."""
-        with contextlib.suppress(Exception):
+        return self._read(
+            lambda covered: _same(covered, coverage), lambda published: published.entry.spectrum()
+        )
+
+    def _read(
+        self, fits: Callable[[Coverage], bool], read: Callable[[_Published], _T]
+    ) -> _T | None:
+        """Return what `read` makes of the valid entry, if that fits and is whole."""
+        published = None
+        # Anything may lie there, so that anything may go wrong.
+        try:
             published = self._published()
-            if published is not None and _same(published.parts, coverage):
-                return published.entry.spectrum()
-        return None
+            return read(published) if published and fits(published.parts) else None
+        except Exception as error:
+            if not self._was_replaced(published):
+                warnings.warn(
+                    f"the cached counts in {self._path} are damaged, and are counted again: "
+                    f"{error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            return None
+
+    def _was_replaced(self, published: _Published | None) -> bool:
+        """Whether an entry is not valid any more, so that it may be cut short or gone."""
+        if published is None:
+            return False
+        try:
+            return self._published() != published
+        except Exception:
+            return False
 
     def save(self, parts: Sequence[PartReader], histogram: StateHistogram) -> None:
         """Cache the count of all rows of these parts, if that is possible and of use."""
@@ -120,20 +156,23 @@ class HistogramCache:
                 remove_entries(path, partial(_is_outdated, valid=entry.name, replaced=replaced))
 
     def _published(self) -> _Published | None:
-        group = zarr.open_group(self._path, mode="r", zarr_format=3)
+        group = read_group(self._path)
+        if group is None:
+            return None
+        check_checksum("", group.attrs, str(self._path))
         facts: Any = group.attrs.get(ATTRIBUTE)
-        if (
-            not isinstance(facts, dict)
-            or facts["format"] != FORMAT
-            or facts["width"] != self._width
-        ):
+        if facts is None or facts["format"] != FORMAT or facts["width"] != self._width:
             return None
         parts = tuple((str(part["uuid"]), int(part["rows"])) for part in facts["parts"])
         total = int(facts["total"])
         if total != sum(rows for _, rows in parts):
             return None
-        name, distinct = str(facts["entry"]), int(facts["distinct"])
-        return _Published(HistogramEntry(self._path, name, self._width, distinct, total), parts)
+        name, distinct = facts["entry"], int(facts["distinct"])
+        if not is_entry_name(name):
+            raise ValueError(f"it names the entry {brief(name)}")
+        digests = tuple(facts.get("digests", ()))
+        entry = HistogramEntry(self._path, name, self._width, distinct, total, digests)
+        return _Published(entry, parts)
 
 
 def _same(covered: Coverage, coverage: Coverage) -> bool:
@@ -153,11 +192,11 @@ def _publish(entry: HistogramEntry, parts: Coverage) -> None:
         "width": entry.width,
         "distinct": entry.distinct,
         "total": entry.total,
+        "digests": list(entry.digests),
     }
     # The document is written as a whole, and not read before: what is there may be damaged.
-    documents = GroupMetadata(attributes={ATTRIBUTE: facts}).to_buffer_dict(
-        default_buffer_prototype()
-    )
+    attributes = with_checksum("", {ATTRIBUTE: facts})
+    documents = GroupMetadata(attributes=attributes).to_buffer_dict(default_buffer_prototype())
     for name, document in documents.items():
         sync((entry.folder / name).set(document))
 

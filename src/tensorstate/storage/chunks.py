@@ -12,9 +12,11 @@ written to the same bytes, by each thread for itself::
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import os
+import stat
 import struct
 import uuid
 from collections.abc import Mapping
@@ -29,19 +31,17 @@ from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore
 
+from tensorstate.contained import ContainedStore, check_contained
+from tensorstate.nodes import BLOSC_HEADER, BLOSC_PLAIN, MOST_CHUNK_BYTES, check_blosc
 from tensorstate.storage.format import CODECS
 
 __all__ = ["LocalChunks"]
 
 
-_HEADER = struct.Struct("<4B3I")
-"""Versions of blosc and codec, flags, bytes of an element; bytes of the content, of a block, and
-of all that is compressed, the header included."""
-
 _CHECKSUM = struct.Struct("<I")
 
 # A file is larger than the content of its chunk by that at most.
-_OVERHEAD = _HEADER.size + _CHECKSUM.size
+_OVERHEAD = BLOSC_HEADER.size + _CHECKSUM.size
 
 
 _SAMPLES = 16
@@ -51,7 +51,8 @@ _WORTH = {b"lz4": 1 / 3, b"zstd": 3 / 4}
 takes longer than to write what it saves, and so it is when they are read. States that shrink by
 half are those that LZ4 is slowest with; who wants the smaller files asks for zstd."""
 
-_MEMCPYED = 2  # blosc's flag of a chunk that is stored as it is
+_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+
 _PLAIN_BLOCK = 1 << 20
 
 _READ_BYTES = 256 << 10
@@ -66,6 +67,8 @@ class LocalChunks:
 
     Attributes
     ----------
+    root : str
+        The folder of the store, which is not left.
     folder : str
         Where the array is.
     metadata : ArrayV3Metadata
@@ -76,6 +79,7 @@ class LocalChunks:
         What blosc is called with, after the content.
     """
 
+    root: str
     folder: str
     metadata: ArrayV3Metadata
     shape: tuple[int, int]
@@ -91,19 +95,25 @@ class LocalChunks:
             Any array in any store.
         """
         store, metadata = array.store_path.store, array.metadata
-        # A subclass may read in another way.
-        if type(store) is not LocalStore or not isinstance(metadata, ArrayV3Metadata):
+        # Another subclass may read in another way.
+        if not isinstance(store, LocalStore) or type(store) not in (LocalStore, ContainedStore):
+            return None
+        if not isinstance(metadata, ArrayV3Metadata):
             return None
         stored_as = metadata.to_dict()
         shape = _chunk_shape(stored_as)
         if shape is None:
             return None
         folder = os.path.join(store.root, array.store_path.path)
-        return cls(folder, metadata, shape, _compressor(stored_as))
+        return cls(str(store.root), folder, metadata, shape, _compressor(stored_as))
 
     def key(self, number: int) -> str:
         """Return the name of a chunk of rows, within the array."""
         return self.metadata.encode_chunk_key((number, 0))
+
+    def has(self, number: int) -> bool:
+        """Whether a chunk is there, as a file."""
+        return os.path.isfile(os.path.join(self.folder, self.key(number)))
 
     def rooms(
         self, kept: dict[Any, Any] | None = None
@@ -112,11 +122,13 @@ class LocalChunks:
 
         It is the same for chunks of one shape, as long as `kept` is: fresh memory is slow to get.
         """
-        kept = {} if kept is None else kept
-        if self.shape not in kept:
+        rooms: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
+        rooms = None if kept is None else kept.get(self.shape)
+        if rooms is None:
             rooms = np.empty(self.shape, np.uint8), np.empty(self._most_stored, np.uint8)
-            kept[self.shape] = rooms
-        return kept[self.shape]
+            if kept is not None:
+                kept[self.shape] = rooms
+        return rooms
 
     def read(
         self, number: int, rows: NDArray[np.uint8], stored: NDArray[np.uint8]
@@ -147,8 +159,8 @@ class LocalChunks:
         """
         content = self._load(os.path.join(self.folder, self.key(number)), stored)
         # A checksum can be made to fit: blosc is to write no more than there is room for.
-        if _is_plain(content, rows.size):
-            return content[_HEADER.size :].reshape(rows.shape)
+        if check_blosc(content, rows.size):
+            return content[BLOSC_HEADER.size :].reshape(rows.shape)
         blosc.decompress(content, rows.reshape(-1))
         return rows
 
@@ -176,6 +188,7 @@ class LocalChunks:
             pieces = (self._header_of_plain(content), content)
         checksum = _CHECKSUM.pack(functools.reduce(_extend, pieces, 0))
         path = os.path.join(self.folder, self.key(number))
+        check_contained(self.root, os.path.dirname(path))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         unfinished = f"{path}.{uuid.uuid4().hex}.partial"
         try:
@@ -202,9 +215,10 @@ class LocalChunks:
         name, _, *settings = self._compressor
         # Its versions, flags and size of an element are taken from a few bytes that it stores so.
         few = blosc.compress(content[:1], name, 0, *settings)
-        *versions, flags, element, _, _, _ = _HEADER.unpack(few[: _HEADER.size])
+        *versions, flags, element, _, _, _ = BLOSC_HEADER.unpack(few[: BLOSC_HEADER.size])
         size, block = content.size, min(content.size, _PLAIN_BLOCK)
-        return _HEADER.pack(*versions, flags | _MEMCPYED, element, size, block, size + _HEADER.size)
+        stored = size + BLOSC_HEADER.size
+        return BLOSC_HEADER.pack(*versions, flags | BLOSC_PLAIN, element, size, block, stored)
 
     @property
     def _most_stored(self) -> int:
@@ -213,8 +227,15 @@ class LocalChunks:
     def _load(self, path: str, room: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return what is in a file before its checksum, which has to fit, and lies in `room`."""
         try:
-            with open(path, "rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
+            check_contained(self.root, path)
+            # Without waiting for a pipe, in which nobody may write.
+            with open(os.open(path, _READ), "rb", buffering=0) as file:
+                status = os.fstat(file.fileno())
+                if stat.S_ISDIR(status.st_mode):
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+                if not stat.S_ISREG(status.st_mode):
+                    raise ValueError("it is no file")
+                size = status.st_size
                 if not _OVERHEAD <= size <= self._most_stored:
                     raise ValueError(
                         f"it has {size} bytes, and chunks have {_OVERHEAD} to {self._most_stored}"
@@ -257,7 +278,7 @@ def _chunk_shape(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
     if grid["name"] != "regular" or not _are_codecs_of_a_part(metadata["codecs"]):
         return None
     rows, width = grid["configuration"]["chunk_shape"]
-    if width != shape[1] or not 0 < rows * width <= blosc.MAX_BUFFERSIZE:
+    if width != shape[1] or not 0 < rows * width <= MOST_CHUNK_BYTES:
         return None
     return rows, width
 
@@ -274,23 +295,3 @@ def _are_codecs_of_a_part(codecs: Any) -> bool:
         return False
     compressor = codecs[1]["configuration"]
     return compressor["cname"] in CODECS and compressor["shuffle"] == "noshuffle"
-
-
-def _is_plain(content: NDArray[np.uint8], size: int) -> bool:
-    """Whether blosc stored `size` bytes as they are, and did not compress them.
-
-    Raises
-    ------
-    ValueError
-        Unless it says that this content is so many bytes.
-    """
-    _, _, flags, _, unpacked, block, packed = _HEADER.unpack(content[: _HEADER.size].tobytes())
-    is_plain = bool(flags & _MEMCPYED)
-    if unpacked != size or packed != len(content) or block > size:
-        raise ValueError(
-            f"it says that {unpacked} bytes in blocks of {block} were compressed to {packed}, "
-            f"and not {size} to {len(content)}"
-        )
-    if is_plain and packed != _HEADER.size + size:
-        raise ValueError(f"it says that {size} bytes are stored as they are, in {packed}")
-    return is_plain

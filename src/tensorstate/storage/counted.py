@@ -12,8 +12,9 @@ layer, the entry is all that is left of these rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from reprlib import repr as brief
 from typing import Any, TypeVar
 
 import zarr
@@ -21,8 +22,9 @@ from zarr.storage import StorePath
 
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
-from tensorstate.storage.arrays import DamagedChunkError, DamagedRunError
-from tensorstate.storage.entry import HistogramEntry, Spectrum
+from tensorstate.nodes import DamagedMetadataError, is_whole_number
+from tensorstate.storage.arrays import DamagedChunkError
+from tensorstate.storage.entry import HistogramEntry, Spectrum, is_entry_name
 
 __all__ = ["ATTRIBUTE", "CountedRows", "entries_of"]
 
@@ -47,7 +49,7 @@ class CountedRows:
     where: str
 
     @classmethod
-    def of(cls, array: zarr.Array[Any], where: str) -> CountedRows:
+    def of(cls, array: zarr.Array[Any], attributes: Mapping[str, Any], where: str) -> CountedRows:
         """Read the attribute of a part's states.
 
         Raises
@@ -55,19 +57,23 @@ class CountedRows:
         ValueError
             If it makes no sense.
         """
-        facts: Any = array.attrs.get(ATTRIBUTE)
+        facts: Any = attributes.get(ATTRIBUTE)
         if facts is None:
             return cls(None, where)
         try:
             name, rows, distinct = facts["entry"], facts["rows"], facts["distinct"]
-            sound = isinstance(name, str) and 1 <= distinct <= rows
-        except (KeyError, TypeError):
+            digests = tuple(facts.get("digests", ()))
+            numbers = is_whole_number(distinct, 1) and is_whole_number(rows, distinct)
+            sound = is_entry_name(name) and numbers and len(digests) in (0, 2)
+        except (KeyError, TypeError, AttributeError):
             sound = False
         if not sound:
-            raise DamagedRunError(
-                f"{where} says {facts!r} of counted rows: its metadata is damaged"
+            raise DamagedMetadataError(
+                f"{where} says {brief(facts)} of counted rows: its metadata is damaged"
             )
-        return cls(HistogramEntry(entries_of(array), name, array.shape[1], distinct, rows), where)
+        width = array.shape[1]
+        entry = HistogramEntry(entries_of(array), name, width, distinct, rows, digests)
+        return cls(entry, where)
 
     @property
     def rows(self) -> int:
@@ -78,7 +84,12 @@ class CountedRows:
         """Return what `of` reads."""
         if self.entry is None:
             return None
-        return {"entry": self.entry.name, "rows": self.rows, "distinct": self.entry.distinct}
+        return {
+            "entry": self.entry.name,
+            "rows": self.rows,
+            "distinct": self.entry.distinct,
+            "digests": list(self.entry.digests),
+        }
 
     def histogram(
         self, memory_limit: MemoryLimit = None, *, verify: bool = False

@@ -12,9 +12,10 @@ What refers to an entry by its name, such as an attribute, makes it valid with o
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -28,9 +29,13 @@ from zarr.storage import StorePath
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.counting.parts import DamagedHistogramError
+from tensorstate.nodes import CHECKSUM, digest_of, read_array, read_group
+from tensorstate.storage.arrays import read_found
 from tensorstate.storage.stores import list_names
 
-__all__ = ["HistogramEntry", "Spectrum", "is_older", "remove_entries"]
+__all__ = ["HistogramEntry", "Spectrum", "is_entry_name", "is_older", "remove_entries"]
+
+_NAME = re.compile("[0-9A-Za-z][0-9A-Za-z-]*")
 
 _STAMP = "%Y%m%dT%H%M%S"
 
@@ -51,6 +56,9 @@ class HistogramEntry:
         Bytes of a packed state.
     distinct, total : int
         How many states it tells apart, and how many it counted.
+    digests : tuple of str
+        The checksum of the histogram, and the digest of the spectrum; empty if an earlier version
+        stored it. With them, no other histogram is taken for it.
     """
 
     folder: StorePath
@@ -58,6 +66,7 @@ class HistogramEntry:
     width: int
     distinct: int
     total: int
+    digests: tuple[str, ...] = ()
 
     @classmethod
     def write(cls, folder: StorePath, histogram: StateHistogram) -> HistogramEntry:
@@ -66,11 +75,12 @@ class HistogramEntry:
         entry = cls(folder, name, histogram.width, histogram.distinct, histogram.total)
         try:
             histogram.save(entry.path)
-            entry._write_spectrum(np.stack(histogram.spectrum()))
+            spectrum = np.stack(histogram.spectrum())
+            entry._write_spectrum(spectrum)
+            return replace(entry, digests=(entry._checksum(), digest_of(spectrum).hex()))
         except BaseException:
             entry.give_up()
             raise
-        return entry
 
     @property
     def path(self) -> StorePath:
@@ -87,23 +97,38 @@ class HistogramEntry:
         DamagedHistogramError
             If it is not what was stored.
         """
-        group = zarr.open_group(self.path, mode="r", zarr_format=3)
-        histogram = StateHistogram.load(group, memory_limit=memory_limit, verify=verify)
+        checksum = self._checksum()
+        histogram = StateHistogram.load(self.path, memory_limit=memory_limit, verify=verify)
         found = (histogram.width, histogram.distinct, histogram.total)
-        if found != (self.width, self.distinct, self.total):
+        is_other = self.digests and checksum != self.digests[0]
+        if is_other or found != (self.width, self.distinct, self.total):
             raise DamagedHistogramError(f"{self.path} holds another histogram than it should")
         return histogram
 
     def spectrum(self) -> Spectrum:
         """Read its spectrum alone; the errors are those of `load`."""
         path = self.path / "spectrum"
-        stored = np.asarray(zarr.open_array(path, mode="r", zarr_format=3)[...])
-        times_seen, number_of_states = stored
-        # A chunk that is missing would be read as zeros, and is noticed here.
+        array = read_array(path)
+        if array is None:
+            raise FileNotFoundError(f"there is no spectrum at {path}")
+        # In one chunk, which is there: nothing is read as zeros, and room is made for no more.
+        if array.ndim != 2 or array.shape != array.chunks:
+            raise DamagedHistogramError(f"{path} is damaged, or incomplete")
+        stored, found = read_found(array, 0, array.shape[0])
+        if not found:
+            raise DamagedHistogramError(f"{path} is damaged, or incomplete")
+        times_seen, number_of_states = stored[0], stored[-1]
         sums = (int(number_of_states.sum()), int((times_seen * number_of_states).sum()))
-        if sums != (self.distinct, self.total) or (stored < 1).any():
+        is_other = self.digests and digest_of(stored).hex() != self.digests[1]
+        if is_other or sums != (self.distinct, self.total) or (stored < 1).any():
             raise DamagedHistogramError(f"{path} holds another spectrum than it should")
         return times_seen, number_of_states
+
+    def _checksum(self) -> str:
+        group = read_group(self.path)
+        if group is None:
+            raise FileNotFoundError(f"there is no histogram at {self.path}")
+        return str(group.attrs.get(CHECKSUM, ""))
 
     def give_up(self) -> None:
         """Delete it, after an error that matters more than whether this can be done."""
@@ -122,6 +147,17 @@ class HistogramEntry:
         )
         if spectrum.size:
             array[...] = spectrum
+
+
+def is_entry_name(name: object) -> bool:
+    """Whether something read from metadata names an entry, and no other place.
+
+    Examples
+    --------
+    >>> is_entry_name("20260102T030405-0b1c"), is_entry_name("../part-0"), is_entry_name("")
+    (True, False, False)
+    """
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def remove_entries(folder: StorePath, chosen: Callable[[str], bool]) -> None:

@@ -3,10 +3,11 @@
 ::
 
     run.zarr/                      group: attributes ``tensorstate`` and ``instances``
-      conv_1_states/               group: what was captured, and how (`LayerInfo`)
+      conv_1_states/               group: what was captured, and how (`layer_info`)
         part-<writer>/states       uint8 (rows, W): ``rows``, ``uuid``, ``first_instance``
         part-<writer>/counted/     of a live layer: the counts of rows that were dropped (`counted`)
         part-<writer>/offsets      int64, where instances end if they differ in length (`offsets`)
+        part-<writer>/digests/     of chunks, as far as metadata do not hold them (`digests`)
         histogram/                 cached counts, which may be deleted at any time (`cache`)
 
 A writer that writes the run alone writes part 0, and keeps the committed instances in the run's
@@ -15,16 +16,20 @@ its part in every layer (`survey`).
 
 Readers trust ``rows`` and never the shape, and a missing chunk is damage, never silence: every
 chunk under the committed rows is stored, also one of zeros.
+
+Attributes carry a checksum of themselves (`nodes`), and a part has the
+digest of every chunk (`digests`). Both came later: a run says with ``checksums`` that they are
+everywhere.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from reprlib import repr as brief
 from typing import Any, Literal, get_args
 
 import zarr
@@ -32,12 +37,20 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.group import GroupMetadata
 from zarr.core.sync import sync
-from zarr.errors import ContainsArrayError, GroupNotFoundError
 from zarr.storage import StorePath
+from zarr.storage._common import make_store_path
 
-from tensorstate.bits import packed_width
-from tensorstate.storage.arrays import DamagedRunError
-from tensorstate.storage.parameters import Parameters
+from tensorstate.nodes import (
+    MOST_LENGTH,
+    DamagedMetadataError,
+    check_checksum,
+    is_whole_number,
+    read_group,
+    read_node,
+    with_checksum,
+)
+from tensorstate.storage.digests import no_digests
+from tensorstate.storage.layer_info import HISTOGRAMS, Histogram, LayerInfo, check_histogram
 from tensorstate.storage.stores import (
     StoreLike,
     as_store,
@@ -62,6 +75,7 @@ __all__ = [
     "create_layer",
     "create_part",
     "create_run",
+    "has_checksums",
     "join_layer",
     "join_run",
     "open_format",
@@ -70,8 +84,6 @@ __all__ = [
 FORMAT = 1
 Codec = Literal["lz4", "zstd"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
-Histogram = Literal["stored", "live"]
-HISTOGRAMS: tuple[Histogram, ...] = get_args(Histogram)
 
 # One chunk is read to find an instance, and written again with every chunk of states.
 OFFSETS_OF_CHUNK = 1 << 16
@@ -86,92 +98,6 @@ _LIBRARIES = (
     "torch",
     "jax",
 )
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """What was captured of one layer, and how; the attributes of its group.
-
-    Attributes
-    ----------
-    neurons : int
-        Neurons in a state (the length of the channel axis).
-    positions : int or None
-        States of one instance; None if instances differ in them.
-    threshold : float, or tuple of a float for each neuron
-        A neuron fires where its activation is strictly greater.
-    channel_axis : int
-        Axis of the activations that holds the neurons.
-    source_layer : str
-        Name or path of the layer in the network.
-    index : int
-        Place among the captures of the run, in the order in which data meets them.
-    histogram : {"stored", "live"}
-        Whether states are stored, or counted while they are captured and dropped.
-    parameters : Parameters or None
-        How many parameters the layer in the network has; None if that is not known.
-    """
-
-    neurons: int
-    positions: int | None
-    threshold: float | tuple[float, ...] = 0.0
-    channel_axis: int = -1
-    source_layer: str = ""
-    index: int = 0
-    histogram: Histogram = "stored"
-    parameters: Parameters | None = field(default=None, compare=False)  # no part of the states
-
-    @property
-    def width(self) -> int:
-        """Bytes of one packed state."""
-        return packed_width(self.neurons)
-
-    def attributes(self) -> dict[str, Any]:
-        """Return the attributes as JSON types."""
-        attributes = asdict(self)
-        if self.parameters is None:
-            del attributes["parameters"]
-        return attributes
-
-    @classmethod
-    def from_attributes(cls, attributes: Mapping[str, Any], where: str) -> LayerInfo:
-        """Read the attributes of a layer's group; `where` names it in an error."""
-        try:
-            # Layers of earlier versions do not say that their states are stored.
-            known = {"histogram": "stored", "parameters": None, **attributes}
-            values = {one.name: known[one.name] for one in fields(cls)}
-        except KeyError as error:
-            raise DamagedRunError(
-                f"{where} has no attribute {error}: it is not a layer of a run, or it is damaged"
-            ) from None
-        if isinstance(values["threshold"], list):
-            values["threshold"] = tuple(values["threshold"])
-        check_histogram(values["histogram"], f"{where} has an ")
-        values["parameters"] = Parameters.from_attributes(known, where)
-        return cls(**values)
-
-    def check_goes_on(self, stored: LayerInfo, where: str) -> None:
-        """Raise ValueError unless this captures the same states as what is stored."""
-        if stored.histogram != self.histogram:
-            raise ValueError(
-                f"{where} was recorded with histogram={stored.histogram!r}, but is to go on with "
-                f"histogram={self.histogram!r}: give the same option, or write it anew"
-            )
-        # The order of the captures may change between two programs without changing the states.
-        if replace(stored, index=self.index) != self:
-            raise ValueError(
-                f"{where} was recorded as {stored}, but is to go on as {self}: "
-                "states of both kinds cannot be mixed in one run"
-            )
-        if self.parameters is not None:
-            self.parameters.check_goes_on(stored.parameters, where)
-
-
-def check_histogram(histogram: str, context: str = "") -> None:
-    """Raise ValueError unless this is a way to keep states; `context` begins the message."""
-    if histogram not in HISTOGRAMS:
-        choices = ", ".join(map(repr, HISTOGRAMS))
-        raise ValueError(f"{context}unknown histogram {histogram!r}: choose one of {choices}")
 
 
 def check_layer_name(name: str) -> None:
@@ -199,7 +125,9 @@ def create_run(store: StoreLike, model: str = "", *, overwrite: bool = False) ->
         if overwrite and folder is not None:
             clear_run(folder)
             overwrite = False
-        return zarr.create_group(as_store(store), overwrite=overwrite, attributes=attributes)
+        return zarr.create_group(
+            as_store(store), overwrite=overwrite, attributes=attributes, zarr_format=3
+        )
     except OSError as error:
         raise cannot_write(store, error) from error
 
@@ -227,7 +155,8 @@ def join_run(store: StoreLike, model: str = "") -> zarr.Group:
 
 def create_layer(run: zarr.Group, name: str, info: LayerInfo) -> zarr.Group:
     """Create the group of one capture, in place of one that never committed an instance."""
-    return run.create_group(name, overwrite=True, attributes=info.attributes())
+    attributes = with_checksum(name, info.attributes())
+    return run.create_group(name, overwrite=True, attributes=attributes)
 
 
 def join_layer(
@@ -238,9 +167,11 @@ def join_layer(
     Of several writers one creates it, as for `join_run`; what is captured is returned as that one
     stored it. `where` names the capture in an error.
     """
-    _create_group(run.store_path / name, info.attributes())
-    group = run[name]
-    assert isinstance(group, zarr.Group)
+    path = run.store_path / name
+    _create_group(path, with_checksum(name, info.attributes()))
+    group = read_group(path)
+    if group is None:
+        raise ValueError(f"{where} is no group: the run is damaged")
     return group, LayerInfo.from_attributes(group.attrs, where)
 
 
@@ -259,12 +190,17 @@ def create_part(
     `first_instance` is given for one of several writers, which each commit their own instances.
     `offsets` are kept of instances that differ in length.
     """
-    attributes: dict[str, Any] = {"rows": 0, "uuid": str(uuid.uuid4()), "first_instance": 0}
+    attributes: dict[str, Any] = {
+        "rows": 0,
+        "uuid": str(uuid.uuid4()),
+        "first_instance": 0,
+        "digests": no_digests(),
+    }
     if first_instance is not None:
         attributes.update(first_instance=first_instance, instances=0)
     if offsets:
         # Before the states, by which a part is known to be there.
-        attributes.update(offsets=0)
+        attributes.update(offsets=0, offsets_digests=no_digests())
         _create_offsets(layer, writer, codec)
     return layer.create_array(
         f"part-{writer}/states",
@@ -277,7 +213,7 @@ def create_part(
             Crc32cCodec(),
         ],
         fill_value=0,
-        attributes=attributes,
+        attributes=with_checksum("", attributes),
         config={"write_empty_chunks": True},
     )
 
@@ -309,22 +245,20 @@ def open_format(store: StoreLike, mode: str = "r") -> zarr.Group:
         If what is there is no run, or one of a newer format.
     """
     where = describe_store(store)
-    try:
+    group, is_array = None, False
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, FileExistsError):
         opened = as_store(store, read_only=mode == "r")
-        # Runs are of Zarr's format 3: stores that take their time are not asked for others.
-        group = zarr.open_group(opened, mode=mode, zarr_format=3)  # type: ignore[arg-type]
-    except ContainsArrayError:
-        raise ValueError(f"{where} is not a run of tensorstate, but a Zarr array") from None
-    except (GroupNotFoundError, FileNotFoundError, NotADirectoryError, FileExistsError):
+        path = sync(make_store_path(opened, mode=mode))  # type: ignore[arg-type]
+        group = read_group(path)
+        is_array = group is None and read_node(path) is not None
+    if is_array:
+        raise ValueError(f"{where} is not a run of tensorstate, but a Zarr array")
+    if group is None:
         if store_holds_something(store):
-            raise ValueError(
-                f"{where} is not a run of tensorstate: it holds no Zarr group"
-            ) from None
-        raise FileNotFoundError(f"there is no run at {where}: nothing is there") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DamagedRunError(f"{where} has metadata that cannot be read: it is damaged") from error
+            raise ValueError(f"{where} is not a run of tensorstate: it holds no Zarr group")
+        raise FileNotFoundError(f"there is no run at {where}: nothing is there")
     about = group.attrs.get("tensorstate")
-    if not isinstance(about, Mapping) or not isinstance(about.get("format"), int):
+    if not isinstance(about, Mapping) or not is_whole_number(about.get("format")):
         raise ValueError(
             f"{where} is a Zarr group, but not a run of tensorstate: "
             "it lacks the attribute 'tensorstate' with a format number"
@@ -345,13 +279,20 @@ def committed_instances(run: zarr.Group) -> int:
     ValueError
         If the attribute is not a number of instances.
     """
-    instances = run.attrs.get("instances")
-    if not isinstance(instances, int) or instances < 0:
-        raise DamagedRunError(
-            f"{run.store_path} says that {instances!r} instances are committed: "
+    instances: Any = run.attrs.get("instances")
+    if not is_whole_number(instances) or instances > MOST_LENGTH:
+        raise DamagedMetadataError(
+            f"{run.store_path} says that {brief(instances)} instances are committed: "
             "its metadata is damaged"
         )
+    check_checksum("", run.attrs, f"run {run.store_path}", required=has_checksums(run))
     return instances
+
+
+def has_checksums(run: zarr.Group) -> bool:
+    """Whether everything in a run has checksums and digests: those of earlier versions have not."""
+    about: Any = run.attrs["tensorstate"]
+    return bool(about.get("checksums"))
 
 
 def _create_group(path: StorePath, attributes: dict[str, Any]) -> None:
@@ -362,9 +303,10 @@ def _create_group(path: StorePath, attributes: dict[str, Any]) -> None:
 
 
 def _run_attributes(model: str) -> dict[str, Any]:
-    return {
+    attributes = {
         "tensorstate": {
             "format": FORMAT,
+            "checksums": True,
             "uuid": str(uuid.uuid4()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
@@ -372,6 +314,7 @@ def _run_attributes(model: str) -> dict[str, Any]:
         },
         "instances": 0,
     }
+    return with_checksum("", attributes)
 
 
 def _versions() -> dict[str, str]:

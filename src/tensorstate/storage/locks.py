@@ -9,6 +9,7 @@ folder have no such locks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import warnings
@@ -18,6 +19,9 @@ from pathlib import Path
 __all__ = ["WriterLock", "is_lock_name", "lock_writer"]
 
 _ALONE = ".lock"
+
+# A link is followed nowhere: in a run from someone else, it may name any file of ours.
+_OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def is_lock_name(name: str) -> bool:
@@ -100,6 +104,8 @@ def lock_writer(folder: Path, part: str | None) -> WriterLock:
     except PermissionError:
         raise
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileExistsError(f"{path} is a link and no lock: remove it") from None
         if _can_make(path):
             warnings.warn(
                 f"the file system of {folder} does not lock files ({error.strerror}): nothing "
@@ -145,7 +151,7 @@ def _check_nobody_else(folder: Path, part: str | None) -> None:
 def _take(path: Path) -> int | None:
     """Lock a file, which is made if need be; None if another one holds it."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        file = os.open(path, os.O_CREAT | _OPEN, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -162,9 +168,13 @@ def _take(path: Path) -> int | None:
 
 def _is_held(path: Path) -> bool:
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(path, _OPEN)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link, which no writer made
+            return False
+        raise
     try:
         # Shared, so that those who look at the same time do not take each other for the holder.
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -6,12 +6,14 @@ keeps beside its states where the rows of each instance end::
     part-<writer>/offsets      int64 (instances,): how many rows there are up to its last one
 
 The attribute ``offsets`` of the states tells how many of them are committed. It is written in one
-piece of metadata with ``rows``, after the offsets, so that a reader trusts only what was written.
+piece of metadata with ``rows``, after the offsets, so that a reader trusts only what was written;
+so are the digests of their chunks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,13 +22,18 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.storage import StorePath
 
+from tensorstate.nodes import DamagedMetadataError, digest_of, read_array
 from tensorstate.storage.arrays import (
     DamagedChunkError,
-    DamagedRunError,
+    check_backed,
     endless,
     read_found,
     with_rows,
 )
+from tensorstate.storage.digests import ChunkDigests, DigestsWriter
+
+_FEW_EMPTY = 1 << 24
+"""So many instances without rows take little memory, even if nothing of them is there."""
 
 __all__ = ["EqualLengths", "Extents", "OffsetsWriter", "StoredOffsets", "divide"]
 
@@ -117,8 +124,8 @@ class StoredOffsets:
     ----------
     states : zarr.Array
         The states of the part, beside which the offsets are.
-    instances : int
-        How many are committed.
+    attributes : mapping
+        Of the states: how many rows and offsets are committed.
     where : str
         Names run, layer and part in an error.
 
@@ -130,14 +137,35 @@ class StoredOffsets:
         When they are read, if a chunk is missing or damaged.
     """
 
-    def __init__(self, states: zarr.Array[Any], instances: int, where: str) -> None:
+    def __init__(self, states: zarr.Array[Any], attributes: Mapping[str, Any], where: str) -> None:
         self._path = _beside(states)
-        self._instances = instances
+        self._attributes = attributes
+        self._rows: int = attributes["rows"]
+        self._committed: int = attributes["offsets"]
+        self._instances: int = self._committed
         self._where = where
         self._array: zarr.Array[Any] | None = None
+        self._digests: ChunkDigests | None = None
 
     def __len__(self) -> int:
         return self._instances
+
+    def first(self, instances: int) -> StoredOffsets:
+        """Return the extents of the first instances only."""
+        extents = copy.copy(self)
+        extents._instances = instances
+        return extents
+
+    def check_backed(self) -> None:
+        """Raise ValueError if far more instances are claimed than there can be."""
+        # Every instance has a row, or is one of few: else there is a look at what is stored.
+        if self._committed > self._rows + _FEW_EMPTY:
+            check_backed(self._open(), self._committed, f"{self._where}, offsets")
+
+    def digests(self) -> ChunkDigests | None:
+        """Return the digests of the chunks of offsets; None if an earlier version stored them."""
+        self._open()
+        return self._digests
 
     def rows_of_first(self, instances: int) -> int:
         """Return how many rows the first so many instances have together."""
@@ -202,18 +230,15 @@ class StoredOffsets:
 
     def _open(self) -> zarr.Array[Any]:
         if self._array is None:
-            try:
-                array = zarr.open_array(self._path, mode="r")
-            except FileNotFoundError:
-                raise DamagedRunError(
-                    f"{self._where} has no array 'offsets', which tells its instances apart: "
-                    "the run is damaged"
-                ) from None
-            if array.ndim != 1 or array.dtype != np.int64 or array.shape[0] < self._instances:
-                raise DamagedRunError(
+            array = _open_offsets(self._path, self._where)
+            if array.ndim != 1 or array.dtype != np.int64 or array.shape[0] < self._committed:
+                raise DamagedMetadataError(
                     f"{self._where} has offsets of {array.dtype} and shape {array.shape}, not "
-                    f"int64 of {self._instances} instances: the run is damaged"
+                    f"int64 of {self._committed} instances: the run is damaged"
                 )
+            self._digests = ChunkDigests.of(
+                array, self._attributes, "offsets_digests", self._committed, self._where
+            )
             self._array = array
         return self._array
 
@@ -222,13 +247,22 @@ class StoredOffsets:
         start = chunk * array.chunks[0]
         what = f"{self._where}, chunk {chunk} of the offsets (instances from {start})"
         try:
-            stop = min(start + array.chunks[0], self._instances)
-            offsets, found = read_found(array, start, stop)
+            # All that is committed, also where only the first instances are asked for.
+            stop = min(start + array.chunks[0], self._committed)
+            ends, found = read_found(array, start, stop)
+            if array.metadata.encode_chunk_key((chunk,)) not in found:
+                raise DamagedChunkError(f"{what} is missing from the store: what it told is lost")
+            if self._digests is not None:
+                self._digests.check(chunk, ends)
+            self._check_order(ends, is_last=start + len(ends) == self._committed)
         except (ValueError, RuntimeError) as error:
             raise DamagedChunkError(f"{what} is damaged: {error}; what it told is lost") from error
-        if array.metadata.encode_chunk_key((chunk,)) not in found:
-            raise DamagedChunkError(f"{what} is missing from the store: what it told is lost")
-        return offsets
+        return ends[: self._instances - start]
+
+    def _check_order(self, ends: NDArray[np.int64], is_last: bool) -> None:
+        rising = ends[0] >= 0 and ends[-1] <= self._rows and (ends[1:] >= ends[:-1]).all()
+        if not rising or (is_last and ends[-1] != self._rows):
+            raise ValueError(f"its instances do not follow each other up to row {self._rows}")
 
 
 class OffsetsWriter:
@@ -238,6 +272,8 @@ class OffsetsWriter:
     ----------
     states : zarr.Array
         The states of the part, beside which the offsets are.
+    where : str
+        Names run, layer and part in an error.
 
     Attributes
     ----------
@@ -247,8 +283,10 @@ class OffsetsWriter:
         Instances whose ends are not stored yet.
     """
 
-    def __init__(self, states: zarr.Array[Any]) -> None:
-        self._array = zarr.open_array(_beside(states), mode="r+")
+    def __init__(self, states: zarr.Array[Any], where: str) -> None:
+        self._array = _open_offsets(_beside(states), where)
+        self._where = where
+        self._digests: DigestsWriter | None = None
         self._endless = endless(self._array)
         self._chunk = np.zeros(self._array.chunks, np.int64)
         self.chunk_length = len(self._chunk)
@@ -281,15 +319,33 @@ class OffsetsWriter:
         self.waiting -= within
         return self._stored, self._rows
 
-    def go_on_after(self, stored: Extents, instances: int) -> None:
-        """Drop everything after the first so many of the instances that are stored."""
+    def attributes(self) -> dict[str, Any]:
+        """Return the attributes that commit what is stored."""
+        if self._digests is None:
+            return {"offsets": self._stored}
+        fill = self._stored % self.chunk_length
+        self._digests.commit(self._stored, digest_of(self._chunk[:fill]) if fill else b"")
+        return {"offsets": self._stored, "offsets_digests": self._digests.attribute()}
+
+    def go_on_after(self, stored: StoredOffsets, instances: int) -> None:
+        """Go on after the first so many of the instances that are stored."""
         self._rows = self._end = stored.rows_of_first(instances)
         self._pending, self.waiting = [], 0
         self._stored = instances
         fill = instances % self.chunk_length
         self._chunk[:fill] = stored.bounds(np.arange(instances - fill, instances))[1]
-        if instances < self._array.shape[0]:
-            self._array.resize((instances,))
+        digests = stored.digests()
+        if digests is not None:
+            last = digest_of(self._chunk[:fill]) if fill else b""
+            try:
+                self._digests = DigestsWriter(digests, instances, last)
+            except ValueError as error:
+                raise DamagedChunkError(f"{self._where} cannot go on: {error}") from error
+
+    def drop_others(self) -> None:
+        """Drop those after them, which are not committed any more."""
+        if self._stored < self._array.shape[0]:
+            self._array.resize((self._stored,))
 
     def _write(self, ends: NDArray[np.int64]) -> None:
         taken = 0
@@ -301,9 +357,20 @@ class OffsetsWriter:
             start = self._stored - fill
             self._endless[start : start + self.chunk_length] = self._chunk
             self._stored += n
+            if self._digests is not None and fill + n == self.chunk_length:
+                self._digests.add(self._chunk)
             taken += n
         # For readers that know nothing of what is committed: none of ours trusts the shape.
         self._array = with_rows(self._array, self._stored).update_attributes({})
+
+
+def _open_offsets(path: StorePath, where: str) -> zarr.Array[Any]:
+    array = read_array(path)
+    if array is None:
+        raise DamagedMetadataError(
+            f"{where} has no array 'offsets', which tells its instances apart: the run is damaged"
+        )
+    return array
 
 
 def _beside(states: zarr.Array[Any]) -> StorePath:

@@ -11,8 +11,10 @@ import zarr
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 
+from tensorstate.nodes import read_array, update_attributes
 from tensorstate.storage import format as store_format
 from tensorstate.storage.counted import ATTRIBUTE as COUNTED
+from tensorstate.storage.digests import no_digests
 from tensorstate.storage.format import committed_instances
 from tensorstate.storage.locks import WriterLock, lock_writer
 from tensorstate.storage.stores import (
@@ -285,12 +287,12 @@ def _drop_part(found: RunSurvey, part: str) -> None:
     """Remove a part from all layers."""
     for layer in found.layers.values():
         path = layer.group.store_path / f"part-{part}"
-        array = layer.group.get(f"part-{part}/states")
-        if isinstance(array, zarr.Array):
+        array = read_array(path / "states")
+        if array is not None:
             # If that is cut short, nobody takes what is left for rows.
-            array.update_attributes(
-                {"rows": 0, "instances": 0, "uuid": str(uuid.uuid4()), COUNTED: None}
-            )
+            nothing = {"rows": 0, "offsets": 0, "instances": 0, COUNTED: None}
+            digests = {"digests": no_digests(), "offsets_digests": no_digests()}
+            update_attributes(array, {**nothing, **digests, "uuid": str(uuid.uuid4())})
         sync(path.delete_dir())
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any
 
 import zarr
 
-if TYPE_CHECKING:
-    from tensorstate.storage.format import LayerInfo
+from tensorstate.nodes import DamagedMetadataError, update_attributes
 
-__all__ = ["CountedParameters", "Parameters", "store_if_missing", "store_parameters"]
+if TYPE_CHECKING:
+    from tensorstate.storage.layer_info import LayerInfo
+
+__all__ = ["CountedParameters", "Parameters", "store_if_missing"]
 
 _ATTRIBUTE = "parameters"
 
@@ -41,7 +44,9 @@ class Parameters:
         known = stored if isinstance(stored, Mapping) else {}
         total, trainable = known.get("total"), known.get("trainable")
         if type(total) is not int or type(trainable) is not int or not 0 <= trainable <= total:
-            raise ValueError(f"{where} has {stored!r} as its parameters: its metadata is damaged")
+            raise DamagedMetadataError(
+                f"{where} has {brief(stored)} as its parameters: its metadata is damaged"
+            )
         return cls(total, trainable)
 
     def check_goes_on(self, stored: Parameters | None, where: str) -> None:
@@ -52,16 +57,15 @@ class Parameters:
                 f"{self.total}: give the same network, or write it anew"
             )
 
-
-def store_parameters(group: zarr.Group, parameters: Parameters) -> None:
-    """Store the number of parameters as an attribute of a group."""
-    group.attrs[_ATTRIBUTE] = asdict(parameters)
+    def attributes(self) -> dict[str, Any]:
+        """Return what `from_attributes` reads."""
+        return {_ATTRIBUTE: asdict(self)}
 
 
 def store_if_missing(group: zarr.Group, parameters: Parameters | None) -> None:
     """Store the number of parameters, if it is known, in a group that does not have it yet."""
     if parameters is not None and group.attrs.get(_ATTRIBUTE) is None:
-        store_parameters(group, parameters)
+        update_attributes(group, parameters.attributes())
 
 
 class CountedParameters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,22 @@ import zarr
 from numpy.typing import NDArray
 
 from tensorstate.counting.sources import is_in_memory
-from tensorstate.storage.arrays import DamagedChunkError, DamagedRunError, read_found
+from tensorstate.nodes import (
+    MOST_LENGTH,
+    DamagedMetadataError,
+    check_checksum,
+    is_whole_number,
+    read_array,
+)
+from tensorstate.storage.arrays import DamagedChunkError, check_backed, read_found
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import CountedRows
+from tensorstate.storage.digests import ChunkDigests
 from tensorstate.storage.offsets import EqualLengths, Extents, StoredOffsets
 
 __all__ = ["PartReader"]
+
+_LOST = "what was stored there is lost, and 'tensorstate verify' lists all that is"
 
 
 class PartReader:
@@ -42,40 +53,55 @@ class PartReader:
         wrote the run alone, and has that number in the run's attributes.
     counted : CountedRows
         The first rows, if they were counted while they were captured; they cannot be read.
+    digests : ChunkDigests or None
+        What chunks that are read are compared with; None if an earlier version wrote the part.
 
     Raises
     ------
+    ValueError
+        If the metadata are damaged.
     DamagedChunkError
-        When rows are read whose chunk is missing or damaged, or was dropped: zeros are never made
-        up.
+        When rows are read whose chunk is missing or damaged, is not the one that was committed, or
+        was dropped: zeros are never made up.
     """
 
     def __init__(self, array: zarr.Array[Any], where: str) -> None:
         self._array = array
         self._where = where
-        rows = array.attrs.get("rows")
+        # As they are now: a writer of this process may change them.
+        self.attributes: dict[str, Any] = array.attrs.asdict()
+        attributes = self.attributes
+        rows = attributes.get("rows")
         if array.ndim != 2 or array.dtype != np.uint8:
             raise ValueError(
                 f"{where} holds {array.dtype} of shape {array.shape}, not (rows, W) uint8"
             )
-        if not isinstance(rows, int) or not 0 <= rows <= array.shape[0]:
-            raise DamagedRunError(
-                f"{where} says that {rows} rows are committed, but has {array.shape[0]}: "
+        if not is_whole_number(rows) or rows > array.shape[0]:
+            raise DamagedMetadataError(
+                f"{where} says that {brief(rows)} rows are committed, but has {array.shape[0]}: "
                 "its metadata is damaged"
             )
         self.shape = (rows, array.shape[1])
         self._local = LocalChunks.of(array)
-        # Kept as it is now: a writer of this process changes the attributes in place.
-        self.uuid = str(array.attrs.get("uuid") or "")
+        self.uuid = str(attributes.get("uuid") or "")
         self.first_instance = self._number("first_instance", 0)
         self.instances = self._number("instances", None)
-        self.counted = CountedRows.of(array, where)
+        self.counted = CountedRows.of(array, attributes, where)
         if self.counted.rows > rows:
-            raise DamagedRunError(
+            raise DamagedMetadataError(
                 f"{where} says that {self.counted.rows} rows are counted, but {rows} are "
                 "committed: its metadata is damaged"
             )
         self._offsets = self._number("offsets", None)
+        self.digests = ChunkDigests.of(array, attributes, "digests", rows, where)
+        check_checksum("", attributes, where)
+
+    def check_backed(self, positions: int | None) -> None:
+        """Raise ValueError if far more rows or instances are claimed than there can be."""
+        check_backed(self._array, len(self), self._where, dropped=self.counted.rows)
+        extents = self.extents(positions)
+        if isinstance(extents, StoredOffsets):
+            extents.check_backed()
 
     dtype = np.dtype(np.uint8)
     ndim = 2
@@ -111,11 +137,11 @@ class PartReader:
         if positions is not None:
             return EqualLengths(positions, len(self))
         if self._offsets is None:
-            raise DamagedRunError(
+            raise DamagedMetadataError(
                 f"{self._where} does not say how many instances its rows belong to: "
                 "its metadata is damaged"
             )
-        return StoredOffsets(self._array, self._offsets, self._where)
+        return StoredOffsets(self._array, self.attributes, self._where).first(self._offsets)
 
     def first(self, instances: int, positions: int | None) -> PartReader:
         """Return a reader of the first instances only, or of all if there are no more.
@@ -140,8 +166,11 @@ class PartReader:
     def reopened(self) -> PartReader | None:
         """Return a reader of the same rows, as the store holds them now; None if they are gone."""
         try:
-            stored = PartReader(zarr.open_array(self._array.store_path, mode="r"), self._where)
-        except (FileNotFoundError, ValueError):
+            array = read_array(self._array.store_path)
+            stored = None if array is None else PartReader(array, self._where)
+        except ValueError:
+            return None
+        if stored is None:
             return None
         same = stored.uuid == self.uuid and len(stored) >= len(self)
         return stored._of(len(self), self._offsets) if same else None
@@ -157,13 +186,17 @@ class PartReader:
             return np.empty((0, self.shape[1]), np.uint8)
         if self._local is None:
             return self._read_through_zarr(start, stop)
+        for chunk, _, _ in self._chunks_of(start, stop):
+            # Before there is room for them all: metadata may claim any number.
+            if not self._local.has(chunk):
+                raise self._missing(chunk, self._local.key(chunk))
         out = np.empty((stop - start, self.shape[1]), np.uint8)
         room, stored = self._local.rooms()
         for chunk, begin, end in self._chunks_of(start, stop):
             place = out[begin - start : end - start]
-            rows = place if len(place) == self.chunks[0] else room
-            found = self._load(self._local, chunk, begin, end, rows, stored)
-            if rows is room or not np.may_share_memory(found, place):
+            is_whole = len(place) == self.chunks[0]
+            found = self._load(self._local, chunk, begin, end, place if is_whole else room, stored)
+            if not (is_whole and np.may_share_memory(found, place)):
                 place[:] = found
         return out
 
@@ -206,10 +239,10 @@ class PartReader:
 
     def _number(self, name: str, default: Any) -> Any:
         """Return an attribute that is a number of instances."""
-        value = self._array.attrs.get(name, default)
-        if value is not default and (not isinstance(value, int) or value < 0):
-            raise DamagedRunError(
-                f"{self._where} has {value!r} for {name}, which is no number of instances: "
+        value = self.attributes.get(name, default)
+        if value is not default and not (is_whole_number(value) and value <= MOST_LENGTH):
+            raise DamagedMetadataError(
+                f"{self._where} has {brief(value)} for {name}, which is no number of instances: "
                 "its metadata is damaged"
             )
         return value
@@ -232,6 +265,8 @@ class PartReader:
         """Return rows of a chunk, which is read into `room` or `stored`."""
         try:
             rows = local.read(chunk, room, stored)
+            if self.digests is not None:
+                self.digests.check(chunk, rows)
         except FileNotFoundError:
             raise self._missing(chunk, local.key(chunk)) from None
         except (ValueError, RuntimeError) as error:
@@ -241,28 +276,36 @@ class PartReader:
 
     def _read_through_zarr(self, start: int, stop: int) -> NDArray[np.uint8]:
         chunks = [*self._chunks_of(start, stop)]
+        low, high = start, stop
+        if self.digests is not None:
+            # Chunks are compared as a whole, and Zarr reads them as a whole anyway.
+            low = self.digests.rows_of(chunks[0][0]).start
+            high = self.digests.rows_of(chunks[-1][0]).stop
         try:
-            rows, found = read_found(self._array, start, stop)
+            rows, found = read_found(self._array, low, high)
+            for chunk, _, _ in chunks:
+                # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
+                key = self._array.metadata.encode_chunk_key((chunk, 0))
+                if key not in found:
+                    raise self._missing(chunk, key)
+            if self.digests is not None:
+                for chunk, _, _ in chunks:
+                    self.digests.check(chunk, rows[chunk * self.chunks[0] - low :])
         except (ValueError, RuntimeError) as error:
             if len(chunks) > 1:
                 # One by one, to tell which chunk it is.
                 return np.concatenate([self[begin:end] for _, begin, end in chunks])
             raise self._damaged(chunks[0][0], start, stop, error) from error
-        for chunk, _, _ in chunks:
-            # Zarr reads a missing chunk as zeros: "no neuron fired", which nobody recorded.
-            key = self._array.metadata.encode_chunk_key((chunk, 0))
-            if key not in found:
-                raise self._missing(chunk, key)
-        return rows
+        return rows[start - low : stop - low]
 
     def _missing(self, chunk: int, key: str) -> DamagedChunkError:
         return DamagedChunkError(
             f"{self._where}, chunk {chunk} (rows from {chunk * self.chunks[0]}) is missing "
-            f"from the store ({key}); what was stored there is lost"
+            f"from the store ({key}); {_LOST}"
         )
 
     def _damaged(self, chunk: int, start: int, stop: int, error: Exception) -> DamagedChunkError:
+        gone = _LOST if self.is_current() else "the part was reset or overwritten: open it again"
         return DamagedChunkError(
-            f"{self._where}, chunk {chunk} (rows {start} to {stop - 1}) is damaged: "
-            f"{error}; what was stored there is lost"
+            f"{self._where}, chunk {chunk} (rows {start} to {stop - 1}) is damaged: {error}; {gone}"
         )

@@ -10,10 +10,12 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.core.sync import sync
 
-from tensorstate.storage.arrays import DamagedRunError, endless, with_rows
+from tensorstate.nodes import DamagedMetadataError, digest_of, update_attributes
+from tensorstate.storage.arrays import DamagedChunkError, endless, with_rows
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import ATTRIBUTE, CountedRows
-from tensorstate.storage.offsets import EqualLengths, OffsetsWriter
+from tensorstate.storage.digests import ChunkDigests, DigestsWriter
+from tensorstate.storage.offsets import EqualLengths, OffsetsWriter, StoredOffsets
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import list_names
 
@@ -25,7 +27,8 @@ class PartWriter:
 
     The commit order is chunk, then shape, then ``rows``: a reader that trusts ``rows`` sees only
     what was written, whenever the writer is killed. Where instances differ in length, their
-    offsets are stored before the shape, and ``offsets``, the number of them, beside ``rows``.
+    offsets are stored before the shape, and ``offsets``, the number of them, beside ``rows``. So
+    are the digests of chunks, unless an earlier version began the part without.
 
     Parameters
     ----------
@@ -54,7 +57,8 @@ class PartWriter:
         self._endless = endless(array)
         self._local = LocalChunks.of(array)
         self._buffer = np.empty(array.chunks, np.uint8)
-        self._offsets = OffsetsWriter(array) if positions is None else None
+        self._offsets = OffsetsWriter(array, where) if positions is None else None
+        self._digests: DigestsWriter | None = None
         self._start = self._fill = self._written = self.committed = self.instances = 0
         self._truncate(instances)
 
@@ -96,11 +100,11 @@ class PartWriter:
     def commit_instances(self, instances: int) -> None:
         """Store how many instances all layers of the part have committed, where parts tell that."""
         if self.array.attrs.get("instances", instances) != instances:
-            self.array = self.array.update_attributes({"instances": instances})
+            self.array = update_attributes(self.array, {"instances": instances})
 
     def commit_counted(self, counted: CountedRows) -> None:
         """Store what counts the first rows: from then on, nobody reads them."""
-        self.array = self.array.update_attributes({ATTRIBUTE: counted.attribute()})
+        self.array = update_attributes(self.array, {ATTRIBUTE: counted.attribute()})
 
     def drop_counted(self, counted: CountedRows) -> None:
         """Remove the chunks that hold nothing but counted rows."""
@@ -115,6 +119,8 @@ class PartWriter:
             self._endless[self._start : self._start + self._chunk_rows] = self._buffer
         else:
             self._local.write(self._start // self._chunk_rows, self._buffer)
+        if self._digests is not None and self._fill == self._chunk_rows:
+            self._digests.add(self._buffer)
         self._written = self._start + self._fill
         self._commit()
 
@@ -128,17 +134,20 @@ class PartWriter:
             attributes: dict[str, Any] = {"rows": rows}
         else:
             instances, rows = self._offsets.store(self._written)
-            attributes = {"rows": rows, "offsets": instances}
+            attributes = {"rows": rows, **self._offsets.attributes()}
         if instances > self.instances:
+            if self._digests is not None:
+                self._digests.commit(rows, self._last_digest(rows))
+                attributes["digests"] = self._digests.attribute()
             # Shape and attributes are one piece of metadata, and so are written at once.
-            self.array = with_rows(self.array, rows).update_attributes(attributes)
+            self.array = update_attributes(with_rows(self.array, rows), attributes)
             self.committed, self.instances = rows, instances
 
     def _truncate(self, instances: int) -> None:
         stored = PartReader(self.array, self._where)
         extents = stored.extents(self._positions)
         if instances > len(extents):
-            raise DamagedRunError(
+            raise DamagedMetadataError(
                 f"{self._where} has {len(extents)} committed instances, but the run says "
                 f"{instances}: its metadata is damaged"
             )
@@ -160,13 +169,35 @@ class PartWriter:
             changes = {"rows": rows, "uuid": str(uuid.uuid4())}
         if counted < stored.counted.rows:
             changes[ATTRIBUTE] = None
-        if self._offsets is not None and instances < len(extents):
-            changes["offsets"] = instances
+        if stored.digests is not None:
+            self._digests = self._digests_after(stored.digests, rows)
+            if rows < len(stored):
+                changes["digests"] = self._digests.attribute()
+        if self._offsets is not None:
+            assert isinstance(extents, StoredOffsets)
+            self._offsets.go_on_after(extents, instances)
+            if instances < len(extents):
+                changes.update(self._offsets.attributes())
         if changes:
-            self.array = self.array.update_attributes(changes)
+            self.array = update_attributes(self.array, changes)
         if rows < self.array.shape[0]:
             self.array.resize((rows, self.array.shape[1]))
         if self._offsets is not None:
-            self._offsets.go_on_after(extents, instances)
+            self._offsets.drop_others()
         self.committed = self._written = rows
         self.instances = instances
+
+    def _last_digest(self, rows: int) -> bytes | None:
+        """Return the digest of the last of so many rows; None if they are committed already."""
+        if rows == self.committed:
+            return None
+        # They are in the chunk at hand: instances that end in those before are committed.
+        return digest_of(self._buffer[: rows - self._start]) if rows % self._chunk_rows else b""
+
+    def _digests_after(self, stored: ChunkDigests, rows: int) -> DigestsWriter:
+        """Return what goes on after the digests of the first rows, which are in the buffer."""
+        last = digest_of(self._buffer[: self._fill]) if self._fill else b""
+        try:
+            return DigestsWriter(stored, rows, stored.last if rows == stored.rows else last)
+        except ValueError as error:
+            raise DamagedChunkError(f"{self._where} cannot go on: {error}") from error

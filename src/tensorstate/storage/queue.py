@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
+from tensorstate.nodes import update_attributes
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import OpenedRun, WriterPart
@@ -168,6 +170,17 @@ class WriteQueue:
         action.done.wait()
         self._raise_error()
 
+    def store_attributes(self, run: zarr.Group, changes: Mapping[str, Any]) -> None:
+        """Store attributes of the run, of which the thread may write others meanwhile."""
+
+        def store() -> None:
+            if self._group is None:
+                update_attributes(run, changes)
+            else:
+                self._group = update_attributes(self._group, changes)
+
+        self.call(store)
+
     def flush(self) -> None:
         """Commit every row that was appended; runs on the thread."""
         for layer in self.layers.values():
@@ -285,7 +298,7 @@ class WriteQueue:
             instances = min(instances, self._room.instances)
         if instances != self._instances:
             if self._group is not None:
-                self._group.attrs["instances"] = instances
+                self._group = update_attributes(self._group, {"instances": instances})
             for layer in self.layers.values():
                 layer.part.commit_instances(instances)
             self._instances = instances

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -20,7 +21,12 @@ from tensorstate.storage.run_labels import load_labels, store_labels
 from tensorstate.storage.salvage import write_whole
 from tensorstate.storage.stores import StoreLike, describe_store, is_writable
 from tensorstate.storage.survey import survey
-from tensorstate.storage.verification import damage_table, find_damage, whole_instances
+from tensorstate.storage.verification import (
+    damage_table,
+    find_damage,
+    parts_without_digests,
+    whole_instances,
+)
 
 __all__ = ["StateRun", "open_run", "summary_of"]
 
@@ -153,8 +159,10 @@ class StateRun(PatternStatistics):
     def verify(self, progress: bool | None = None) -> pd.DataFrame:
         """Read everything that is committed, and tell what is damaged.
 
-        Every chunk has to be there and to pass its checksum, the unused bits of its states have to
-        be 0, and every layer has to have the instances that the run has committed.
+        Every chunk has to be there, to pass its checksum and to have the digest that was committed
+        with it, the unused bits of its states have to be 0, and every layer has to have the
+        instances that the run has committed. A UserWarning names the parts that have no digests,
+        since an earlier version wrote them: of these, a chunk in the place of another is not seen.
 
         Parameters
         ----------
@@ -169,6 +177,13 @@ class StateRun(PatternStatistics):
             the layer has lost by it, and the `problem` in words. `salvage` writes what is whole
             to a new run.
         """
+        unseen = parts_without_digests(self._found)
+        if unseen:
+            warnings.warn(
+                f"run {self._where} has no digests of the chunks of {', '.join(unseen)}, which an "
+                "earlier version wrote: a chunk in the place of another is not noticed there",
+                stacklevel=2,
+            )
         return damage_table(find_damage(self._found, progress))
 
     def salvage(self, store: StoreLike, progress: bool | None = None) -> StateRun:

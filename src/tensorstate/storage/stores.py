@@ -13,6 +13,7 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, StorePath, ZipStore
 
+from tensorstate.contained import ContainedStore, contained
 from tensorstate.storage.locks import is_lock_name
 from tensorstate.storage.remote import open_url
 from tensorstate.storage.zipped import ZippedRun, is_zip
@@ -120,18 +121,21 @@ def is_writable(store: StoreLike) -> bool:
 
 
 def as_store(store: StoreLike, *, read_only: bool = False) -> Store:
-    """Return the Zarr store that a path or URL names; a zip file is always read-only."""
+    """Return the Zarr store that a path or URL names; a zip file is always read-only.
+
+    A folder, also in a `LocalStore`, is one whose links do not lead out of it.
+    """
     if isinstance(store, Store):
         if isinstance(store, FsspecStore):
             # Other processes write runs too: what was there a moment ago is not to be believed.
             store.fs.invalidate_cache()
-        return store
+        return contained(StorePath(store)).store
     if is_zipped(store):
         return ZippedRun(Path(store))
     folder = local_folder(store)
     if folder is None:
         return open_url(str(store), read_only=read_only)
-    return LocalStore(folder, read_only=read_only)
+    return ContainedStore(folder, read_only=read_only)
 
 
 def clear_run(folder: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import zarr
 
-from tensorstate.storage.arrays import DamagedRunError
-from tensorstate.storage.format import LayerInfo, committed_instances
+from tensorstate.nodes import DamagedMetadataError, check_checksum, read_array, read_group
+from tensorstate.storage.format import LayerInfo, committed_instances, has_checksums
 from tensorstate.storage.instances import first_overlap
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import list_names
@@ -110,78 +109,77 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
         If something is damaged; run, layer and part are named.
     """
     layers: dict[str, StoredLayerParts] = {}
+    bare = []
     for name in list_names(run.store_path):
         # Locks and metadata are no layers.
-        if name.startswith((".", "__")) or name == "zarr.json":
-            continue
-        layer_where = f"run {where}, layer {name}"
-        group = _member(run, name, layer_where)
-        if isinstance(group, zarr.Group):
-            layers[name] = _stored_layer(group, layer_where)
-        elif group is None and _has_parts(run, name) and _member(run, name, layer_where) is None:
-            # Metadata come first: parts without them were not left by a writer at its start.
-            raise DamagedRunError(f"{layer_where} has no metadata: the run is damaged")
+        hidden = name.startswith((".", "__")) or name == "zarr.json"
+        group = None if hidden else read_group(run.store_path / name)
+        if group is not None:
+            layers[name] = _stored_layer(group, f"run {where}, layer {name}", has_checksums(run))
+        elif not hidden and any(n.startswith(_PREFIX) for n in list_names(run.store_path / name)):
+            bare.append(name)
     found = {name for layer in layers.values() for name in layer.parts}
     # A writer that makes its layers in these moments is not to be met with some of them: before
     # it commits an instance, all its layers are there.
     for name, layer in layers.items():
         for part in found - layer.parts.keys():
-            _add_part(layer, part, f"run {where}, layer {name}")
+            _add_part(layer, part, f"run {where}, layer {name}", has_checksums(run))
     shared = any(
         name != ONLY_PART or reader.instances is not None
         for layer in layers.values()
         for name, reader in layer.parts.items()
     )
     alone = committed_instances(run)
+    # A writer that is alone makes layers anew until it has committed an instance.
+    if bare and (alone or shared):
+        raise DamagedMetadataError(
+            f"run {where} has parts of {', '.join(bare)}, but not what was captured there: "
+            "metadata are missing, and the run is damaged"
+        )
     committed = {name: _committed(name, layers.values(), alone, where) for name in sorted(found)}
     instances = sum(map(len, committed.values())) if shared else alone
     return RunSurvey(where, layers, shared, alone, instances, committed)
 
 
-def _is_part(name: str) -> bool:
-    return name.startswith(_PREFIX)
-
-
-def _has_parts(run: zarr.Group, name: str) -> bool:
-    return any(_is_part(found) for found in list_names(run.store_path / name))
-
-
-def _member(group: zarr.Group, name: str, where: str) -> Any:
-    """Return what a group holds under a name, or None."""
-    try:
-        return group.get(name)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedRunError(
-            f"{where} has metadata of {name} that cannot be read: the run is damaged"
-        ) from error
-
-
-def _stored_layer(group: zarr.Group, where: str) -> StoredLayerParts:
+def _stored_layer(group: zarr.Group, where: str, checked: bool) -> StoredLayerParts:
     layer = StoredLayerParts(group, LayerInfo.from_attributes(group.attrs, where), {})
+    check_checksum(group.basename, group.attrs, where, required=checked)
     # Listed by name: what else lies there, as a cache, may be damaged without doing harm.
     for name in list_names(group.store_path):
-        if _is_part(name):
-            _add_part(layer, name.removeprefix(_PREFIX), where)
+        if name.startswith(_PREFIX):
+            _add_part(layer, name.removeprefix(_PREFIX), where, checked)
     return layer
 
 
-def _add_part(layer: StoredLayerParts, part: str, where: str) -> None:
+def _add_part(layer: StoredLayerParts, part: str, where: str, checked: bool) -> None:
     """Add a part of a layer, if it has it."""
     folder = f"{_PREFIX}{part}"
-    array = _member(layer.group, f"{folder}/states", where)
-    if not isinstance(array, zarr.Array):
+    path = layer.group.store_path / folder / "states"
+    array = read_array(path)
+    if array is None:
         # Metadata come first: chunks without them were not left by a writer that is at its start.
-        if "c" not in list_names(layer.group.store_path / folder / "states"):
+        if "c" not in list_names(path):
             return
-        array = _member(layer.group, f"{folder}/states", where)
-    if not isinstance(array, zarr.Array):
-        raise DamagedRunError(f"{where}, {folder} has no array 'states': the run is damaged")
+        array = read_array(path)
+    if array is None:
+        raise DamagedMetadataError(f"{where}, {folder} has no array 'states': the run is damaged")
     reader = PartReader(array, f"{where}, part {part}")
     if reader.shape[1] != layer.info.width:
-        raise DamagedRunError(
+        raise DamagedMetadataError(
             f"{where}, {folder} has states of {reader.shape[1]} bytes, but {layer.info.neurons} "
             f"neurons need {layer.info.width}: the run is damaged"
         )
+    if reader.chunks[1] != layer.info.width:
+        raise ValueError(
+            f"{where}, {folder} has chunks of {reader.chunks[1]} bytes of a state: the run is "
+            "damaged"
+        )
+    if checked and reader.digests is None:
+        raise ValueError(
+            f"{where}, {folder} lacks the digests of its chunks: its metadata is damaged"
+        )
+    check_checksum("", reader.attributes, f"{where}, part {part}", required=checked)
+    reader.check_backed(layer.info.positions)
     layer.parts[part] = reader
 
 
@@ -190,7 +188,7 @@ def _committed(part: str, layers: Iterable[StoredLayerParts], alone: int, where:
     stored = [(layer.parts[part], layer.info) for layer in layers if part in layer.parts]
     first = {reader.first_instance for reader, _ in stored}
     if len(first) > 1:
-        raise DamagedRunError(
+        raise DamagedMetadataError(
             f"run {where}, part {part} begins with the instances {sorted(first)} in different "
             "layers: its metadata is damaged"
         )

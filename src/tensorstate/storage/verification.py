@@ -19,7 +19,7 @@ from tensorstate.storage.offsets import StoredOffsets
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.survey import ONLY_PART, RunSurvey
 
-__all__ = ["Damage", "damage_table", "find_damage", "whole_instances"]
+__all__ = ["Damage", "damage_table", "find_damage", "parts_without_digests", "whole_instances"]
 
 _TASK_BYTES = 64 << 20
 """About so much of a part is checked by one task."""
@@ -52,9 +52,10 @@ class Damage:
 def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
     """Read every committed chunk of a run, in parallel, and tell what is damaged.
 
-    A chunk is to be there and to pass its checksum, its unused bits are to be 0, and every layer
-    is to have the instances that the run has committed. The same is asked of the counts of rows
-    that were counted while they were captured, in place of their chunks.
+    A chunk is to be there, to pass its checksum and to have the digest that was committed, its
+    unused bits are to be 0, and every layer is to have the instances that the run has committed.
+    The same is asked of the counts of rows that were counted while they were captured, in place of
+    their chunks.
 
     Parameters
     ----------
@@ -97,6 +98,16 @@ def damage_table(damage: list[Damage]) -> pd.DataFrame:
     columns = [field.name for field in fields(Damage)]
     table = pd.DataFrame([astuple(some) for some in damage], columns=columns)
     return table.astype({"chunk": "Int64", "first_instance": "int64", "last_instance": "int64"})
+
+
+def parts_without_digests(found: RunSurvey) -> list[str]:
+    """Return the parts, each with its layer, whose chunks cannot be told from others."""
+    return [
+        f"{layer}/part-{part}"
+        for layer, stored in found.layers.items()
+        for part, reader in stored.parts.items()
+        if reader.digests is None and len(reader) > reader.counted.rows
+    ]
 
 
 def whole_instances(found: RunSurvey, damage: list[Damage]) -> list[tuple[str, range]]:

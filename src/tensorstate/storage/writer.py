@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,13 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
+from tensorstate.nodes import read_array, read_group, update_attributes
 from tensorstate.storage import format as store_format
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import Codec, LayerInfo
 from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import MODES, WriterPart, open_to_write, writer_part
-from tensorstate.storage.parameters import Parameters, store_if_missing, store_parameters
+from tensorstate.storage.parameters import Parameters, store_if_missing
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.part_writer import PartWriter
 from tensorstate.storage.queue import LaterRows, WriteQueue, WrittenLayer
@@ -176,9 +176,7 @@ class RunWriter:
             parameters.check_goes_on(stored, where)
             parameters = stored or parameters
         if parameters != stored:
-            # The thread writes other attributes of the same group. It holds on to what it runs,
-            # which must not be this writer.
-            self._queue.call(partial(store_parameters, self._group, parameters))
+            self._queue.store_attributes(self._group, parameters.attributes())
 
     def add_layer(self, name: str, info: LayerInfo) -> int:
         """Create the layer, or go on with it in a resumed run; return its committed instances.
@@ -197,8 +195,8 @@ class RunWriter:
     def stored_info(self, name: str) -> LayerInfo | None:
         """Return how a resumed run, or another part, recorded a layer; None if neither did."""
         goes_on = self.committed_before or self._part is not None
-        group = self._group.get(name) if goes_on else None
-        if not isinstance(group, zarr.Group):
+        group = read_group(self._group.store_path / name) if goes_on else None
+        if group is None:
             return None
         return LayerInfo.from_attributes(group.attrs, f"run {self.where}, layer {name}")
 
@@ -249,9 +247,9 @@ class RunWriter:
         )
 
     def _stored_part(self, name: str, part: str, info: LayerInfo, where: str) -> zarr.Array[Any]:
-        group = self._group.get(name)
-        array = self._group.get(f"{name}/part-{part}/states")
-        if not isinstance(group, zarr.Group) or not isinstance(array, zarr.Array):
+        group = read_group(self._group.store_path / name)
+        array = read_array(self._group.store_path / f"{name}/part-{part}/states")
+        if group is None or array is None:
             raise ValueError(
                 f"run {self.where}, part {part} has {self.committed_before} committed instances "
                 f"without a layer {name!r}: resume with the layers that it began with, or write it "
@@ -261,7 +259,7 @@ class RunWriter:
         store_if_missing(group, info.parameters)
         if self._part is not None:
             # A part of a run that was written alone until now.
-            array = array.update_attributes({"instances": self.committed_before})
+            array = update_attributes(array, {"instances": self.committed_before})
         return array
 
     def put(

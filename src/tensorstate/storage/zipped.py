@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from os import PathLike
@@ -11,7 +12,12 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ZipStore
 
+from tensorstate.contained import MOST_BYTES
+
 __all__ = ["ZippedRun", "is_zip"]
+
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+"""What `zipfile` raises for an entry that is damaged, or packed in a way that it does not know."""
 
 
 class ZippedRun(ZipStore):
@@ -38,8 +44,16 @@ class ZippedRun(ZipStore):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         try:
+            if not self._is_open:
+                self._sync_open()
+            size = self._zf.getinfo(key).file_size if key in self._zf.NameToInfo else 0
+            if size > MOST_BYTES:
+                raise ValueError(
+                    f"{key} in {self.path} unpacks to {size} bytes, and nothing in a store has "
+                    f"more than {MOST_BYTES}: it is damaged"
+                )
             return super()._get(key, prototype, byte_range)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except _UNREADABLE as error:
             raise ValueError(f"{key} in the zip file is damaged ({error})") from error
 
 
