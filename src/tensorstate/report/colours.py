@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["GROUND", "MARKERS", "PALETTE", "QUIET", "css_variables"]
+__all__ = ["GROUND", "MARKERS", "PALETTE", "QUIET", "TOOLTIP_RULE", "css_variables"]
 
 # All of them have a contrast of at least 3 to 1 with both grounds, and can be told apart with any
 # kind of colour vision: after M. Okabe and K. Ito, "Color Universal Design" (2008), some of them
@@ -20,6 +20,12 @@ QUIET = "#7d7d7d"
 
 GROUND = {"light": "#ffffff", "dark": "#14181d"}
 """The grounds that the colours are chosen for."""
+
+TOOLTIP_RULE = (
+    ".bk-Tooltip{max-width:min(36em,94vw);overflow-wrap:anywhere;--tooltip-color:#14181d;"
+    "--tooltip-text:#e3e8ee;--tooltip-border:#8d97a3;opacity:1}"
+)
+"""A CSS rule for tooltips, which are the same on both grounds: long names are wrapped."""
 
 _TEXT = {"light": "#24292f", "dark": "#e3e8ee"}
 _LINES = {"light": "#6b737c", "dark": "#8d97a3"}
