@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["GROUND", "MARKERS", "PALETTE", "QUIET", "TOOLTIP_RULE", "css_variables"]
+__all__ = ["GROUND", "MARKERS", "PALETTE", "QUIET", "TOOLTIP_RULE", "css_variables", "fading"]
 
 # All of them have a contrast of at least 3 to 1 with both grounds, and can be told apart with any
 # kind of colour vision: after M. Okabe and K. Ito, "Color Universal Design" (2008), some of them
@@ -30,6 +30,18 @@ TOOLTIP_RULE = (
 _TEXT = {"light": "#24292f", "dark": "#e3e8ee"}
 _LINES = {"light": "#6b737c", "dark": "#8d97a3"}
 _GRID = {"light": "#e3e6ea", "dark": "#333a43"}
+
+
+def fading(colour: str, steps: int = 11) -> list[str]:
+    """Return colours from one that lets the ground through to an opaque one, as #rrggbbaa.
+
+    Examples
+    --------
+    >>> fading("#2b83c6", 3)
+    ['#2b83c61f', '#2b83c68f', '#2b83c6ff']
+    """
+    least, most = 0x1F, 0xFF
+    return [f"{colour}{least + (most - least) * step // (steps - 1):02x}" for step in range(steps)]
 
 
 def css_variables(scheme: Literal["light", "dark"]) -> str:

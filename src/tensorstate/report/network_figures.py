@@ -62,13 +62,13 @@ def efficiency(run: Mapping[str, LayerStates]) -> Figure | None:
         "ceiling (%)",
         source=source,
         marker="dash",
-        size=12,
+        size=16,
         line_width=2,
         color=PALETTE[1],
         legend_label="ceiling: the most that the sample allows",
     )
     plot.hover.renderers = [bars, marks]
-    plot.xgrid.grid_line_color = None
+    plot.xgrid.visible = False
     named_ticks(plot.xaxis, data["layer"])
     plot.xaxis.major_label_orientation = 0.8
     add_legend(plot)

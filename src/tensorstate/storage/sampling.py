@@ -210,11 +210,11 @@ class SampleStatistics:
         columns = ["states", "distinct", "entropy", "efficiency", "coverage"]
         return pd.DataFrame(rows, columns=columns, index=pd.Index(sizes, name="instances"))
 
-    def spread_instances(self, states: int = 1_000_000) -> NDArray[np.int64] | None:
+    def spread_instances(self, states: int = 1_000_000) -> NDArray[np.int64]:
         """Return instances from all over the layer that have about so many states together.
 
-        What takes `instances` is fast with them, however large the layer is: they are 32 stretches
-        of neighbours, evenly apart, so that few chunks have to be read.
+        What takes `instances` is fast with them, however large the layer is: they are up to 32
+        stretches of neighbours, evenly apart, so that few chunks have to be read.
 
         Parameters
         ----------
@@ -223,29 +223,28 @@ class SampleStatistics:
 
         Returns
         -------
-        ndarray of int64, shape (n,), or None
-            Their numbers, ascending; None if all instances have no more states than that, which
-            stands for all of them where `instances` are taken.
+        ndarray of int64, shape (n,)
+            Their numbers, ascending: of all instances, if these have no more states than that.
 
         Raises
         ------
         ValueError
-            If the number of states is not positive, or as for `histogram`.
+            If the number of states is not positive; or as for `histogram`.
 
         Examples
         --------
         >>> import tensorstate as ts
         >>> layer = ts.StateRecorder("layer")
         >>> layer.record(np.ones((1000, 2)))
-        >>> layer.spread_instances(64)[:5].tolist(), layer.spread_instances(1000) is None
-        ([0, 1, 32, 33, 64], True)
+        >>> layer.spread_instances(64)[:5].tolist(), len(layer.spread_instances(1000))
+        ([0, 1, 32, 33, 64], 1000)
         """
         if states < 1:
             raise ValueError(f"a sample has at least one state, not {states}")
         numbers = self._numbers()
         if self.state_count <= states:
-            return None
-        wanted = min(max(states * numbers.count // self.state_count, 1), numbers.count)
+            return numbers.all()
+        wanted = max(states * numbers.count // self.state_count, 1)
         length = -(-wanted // STRETCHES)
         starts = np.linspace(0, numbers.count - length, -(-wanted // length)).astype(np.int64)
         return numbers.at(np.unique(starts[:, None] + np.arange(length)))
