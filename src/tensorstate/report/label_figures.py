@@ -127,9 +127,10 @@ def _matrix(data: pd.DataFrame, labels: list[str]) -> Any:
     for axis in (plot.xaxis, plot.yaxis):
         named_ticks(axis, labels, MOST_LABELS)
     plot.xaxis.major_label_orientation = 0.8
-    for share, meaning in ((0, "0: the same states"), (0.5, "0.5"), (1, "1: none in common")):
+    for share, meaning in ((0, "0: alike"), (0.5, "0.5"), (1, "1: apart")):
         colour = colours[int(share * (len(colours) - 1))]
-        plot.scatter([], [], marker="square", size=14, color=colour, legend_label=meaning)
+        nowhere = [float("nan")]
+        plot.scatter(nowhere, nowhere, marker="square", size=14, color=colour, legend_label=meaning)
     add_legend(plot)
     plot.legend.orientation = "horizontal"
     return plot
