@@ -66,7 +66,7 @@ def rarefaction(
         source=source,
         color=QUIET,
         line_dash="dashed",
-        legend_label="ceiling: the most that so many states allow",
+        legend_label="ceiling of so many states",
     )
     options = {"source": source, "color": PALETTE[0], "legend_label": "efficiency"}
     plot.line("instances", "efficiency (%)", **options)
