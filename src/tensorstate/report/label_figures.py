@@ -71,8 +71,8 @@ def label_overlap(layer: LayerStates, most_states: int = SAMPLE_STATES) -> Figur
         }
     ).reset_index(drop=True)
     plot = _matrix(data, [str(label) for label in shown])
-    alike = others.loc[others["distance"].idxmin()]
-    unlike = others.loc[others["distance"].idxmax()]
+    alike = others.iloc[int(others["distance"].argmin())]
+    unlike = others.iloc[int(others["distance"].argmax())]
     some = len(shown) < len(labels)
     pair = f"{shortened(alike['label'], 30)} and {shortened(alike['other'], 30)}"
     return Figure(
@@ -169,7 +169,8 @@ def label_information(
     bits = ["information (bits)", "corrected for bias (bits)", "label entropy (bits)"]
     data = pd.DataFrame(rows, columns=["number", "layer", *bits, "note"])
     supported = data[~data["note"].str.startswith("ceiling")]
-    best = data.loc[(data if supported.empty else supported)[bits[0]].idxmax()]
+    chosen = data if supported.empty else supported
+    best = chosen.iloc[int(chosen[bits[0]].argmax())]
     entropy = float(data[bits[2]].max())
     plot = _bars(data, [*run], entropy)
     name, numbers = shortened(best["layer"]), f"{best[bits[0]]:.3g} of {entropy:.3g} bits"
