@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from zarr.storage import MemoryStore
 
 import tensorstate as ts
 from tensorstate.report.aiq_figure import WEIGHTS, aiq
@@ -43,7 +44,7 @@ def test_efficiencies_along_a_network(tmp_path):
 def test_a_network_of_one_layer_and_one_of_two_hundred(tmp_path):
     one = run_of(tmp_path / "one", ["only"])
     assert "only uses" in efficiency(one).title
-    many = run_of(tmp_path / "many", [f"layer_{n}" for n in range(200)], instances=4)
+    many = run_of(MemoryStore(), [f"layer_{n}" for n in range(200)], instances=4)
     figure = efficiency(many)
     assert figure.data["number"].tolist() == [*range(1, 201)]
     # So many names cannot be read on an axis; a pointer shows them.
@@ -196,11 +197,11 @@ def test_large_layers_are_not_compared_state_by_state(tmp_path, monkeypatch):
     assert distances(runs).data["layer"].tolist() == ["conv"]
 
 
-def test_names_are_no_formulas_and_fit_their_axis(tmp_path):
+def test_names_are_no_formulas_and_fit_their_axis():
     from bokeh.models import PlainText
 
     name = HOSTILE.replace("/", "|").replace("\\", "|")
-    run = run_of(tmp_path / "run", [name, "dense"], labels=[HOSTILE, "b", "c"] * 20)
+    run = run_of(MemoryStore(), [name, "dense"], labels=[HOSTILE, "b", "c"] * 20)
     figures = [
         efficiency(run),
         label_overlap(run[name]),

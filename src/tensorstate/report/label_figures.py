@@ -54,6 +54,7 @@ def label_overlap(layer: LayerStates, most_states: int = SAMPLE_STATES) -> Figur
         return None
     instances = sample_of(layer, most_states)
     pairs = layer.label_overlap(instances=instances).reset_index()
+    pairs = pairs.astype({"label": str, "other": str})
     labels = pairs["label"].unique()
     if len(labels) < 2:
         return None
@@ -64,13 +65,13 @@ def label_overlap(layer: LayerStates, most_states: int = SAMPLE_STATES) -> Figur
     pairs = pairs[pairs["label"].isin(kept) & pairs["other"].isin(kept)]
     data = pd.DataFrame(
         {
-            "label": pairs["label"].astype(str),
-            "other label": pairs["other"].astype(str),
+            "label": pairs["label"],
+            "other label": pairs["other"],
             "Jensen-Shannon distance (0 to 1)": pairs["distance"],
             "shared mass (%)": 100 * pairs["shared_mass"],
         }
     ).reset_index(drop=True)
-    plot = _matrix(data, [str(label) for label in shown])
+    plot = _matrix(data, shown)
     alike = others.iloc[int(others["distance"].argmin())]
     unlike = others.iloc[int(others["distance"].argmax())]
     some = len(shown) < len(labels)
