@@ -148,7 +148,7 @@ def test_aiq_against_weight():
         "small is ahead where efficiency counts more, large where accuracy does"
     )
     one = aiq({"network": (0.25, 1.0)})
-    assert "50 % at weight 1" in one.title
+    assert "63 % at weight 2" in one.title
     assert aiq({"a": (0.5, 0.9), "b": (0.4, 0.8)}).title.startswith("a has the highest aIQ")
     assert aiq({}) is None
     with pytest.raises(ValueError, match="accuracy lies within 0 to 1"):
