@@ -3,6 +3,7 @@
 from tensorstate.nodes import DamagedMetadataError
 from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.cache import HistogramCache
+from tensorstate.storage.entry import Spectrum
 from tensorstate.storage.format import (
     Codec,
     Histogram,
@@ -33,6 +34,7 @@ __all__ = [
     "Parameters",
     "PartReader",
     "RunWriter",
+    "Spectrum",
     "StateRun",
     "StoreLike",
     "WriterPart",

@@ -19,6 +19,7 @@ from tensorstate.counting.progress import telling
 from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.classes import LabelStatistics
+from tensorstate.storage.entry import Spectrum
 from tensorstate.storage.everything import EverythingCounted
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.instances import InstanceNumbers
@@ -29,11 +30,14 @@ from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import RawStates
 from tensorstate.storage.sampling import SampleStatistics
 from tensorstate.storage.selection import SelectedRows, count_instances, select
+from tensorstate.storage.showing import ShownLayer
 
 __all__ = ["LayerStates", "StoredLayer"]
 
 
-class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedParameters):
+class LayerStates(
+    NeuronStatistics, LabelStatistics, SampleStatistics, CountedParameters, ShownLayer
+):
     """States of a layer: what was recorded, how often, and what follows from it.
 
     Attributes
@@ -305,6 +309,10 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, CountedPa
         self._check_any_states()
         with telling(self.name):
             return self._everything.spectrum(self._parts(), self._cache())
+
+    def _known_spectrum(self) -> Spectrum | None:
+        """Return the spectrum if that takes no counting."""
+        return self._everything.known_spectrum(self._parts(), self._cache())
 
     def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
         """Return what holds the rows of instances, or all rows; at least one."""

@@ -19,6 +19,7 @@ from tensorstate.storage.layer import LayerStates, StoredLayer
 from tensorstate.storage.parameters import Parameters
 from tensorstate.storage.run_labels import load_labels, store_labels
 from tensorstate.storage.salvage import write_whole
+from tensorstate.storage.showing import ShownRun
 from tensorstate.storage.stores import StoreLike, describe_store, is_writable
 from tensorstate.storage.survey import survey
 from tensorstate.storage.verification import (
@@ -31,7 +32,7 @@ from tensorstate.storage.verification import (
 __all__ = ["StateRun", "open_run", "summary_of"]
 
 
-class StateRun(PatternStatistics):
+class StateRun(PatternStatistics, ShownRun):
     """A stored run: layer names to layers, in the order in which data met them.
 
     It shows what was committed when it was opened; open it again to see more. Where several
@@ -247,9 +248,6 @@ class StateRun(PatternStatistics):
     def __repr__(self) -> str:
         model = f" of {self._about['model']!r}" if self._about.get("model") else ""
         return f"<StateRun{model} at {self._where}: {len(self)} layers, {self.instances} instances>"
-
-    def _repr_html_(self) -> str:
-        return str(self.summary().to_html())
 
 
 def open_run(store: StoreLike) -> StateRun:
