@@ -43,6 +43,14 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   }
 
+  // A plot reacts to a pointer only: who goes by keyboard is not to stop there.
+  function leaveOut(node) {
+    for (const child of node.querySelectorAll("*")) {
+      if (child.hasAttribute("tabindex")) child.tabIndex = -1;
+      if (child.shadowRoot) leaveOut(child.shadowRoot);
+    }
+  }
+
   async function drawFigure(figure, grid, level) {
     const box = make("figure", "figure");
     box.dataset.name = figure.name;
@@ -66,7 +74,8 @@
     box.append(head, plot, caption);
     grid.append(box);
     const views = await Bokeh.embed.embed_item(figure.item, plot);
-    plots.push(...views.roots);
+    leaveOut(plot);
+    plots.push(...views.roots.filter((view) => "invalidate_painters" in view));
   }
 
   async function drawNow(host) {
