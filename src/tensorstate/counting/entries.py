@@ -10,9 +10,10 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
+from tensorstate.counting.frequent import most_frequent
 from tensorstate.counting.keys import U64Array, words_per_key
 from tensorstate.counting.parts import Spectrum
-from tensorstate.counting.pieces import Counted, I64Array, canonical_order
+from tensorstate.counting.pieces import Counted, I64Array, canonical_order, part_of
 from tensorstate.counting.saving import CHUNK_ENTRIES
 from tensorstate.counting.walk import (
     Part,
@@ -24,6 +25,7 @@ from tensorstate.counting.walk import (
     in_canonical_order,
     in_turn,
     joined,
+    loaded,
     total_of,
 )
 
@@ -108,6 +110,44 @@ class Entries:
             return chunks_of(in_canonical_order(parts, length), length)
         pieces = in_turn(self._parts) if are_outside(self._parts) else [self._joined()]
         return chunks_of(pieces, length)
+
+    def most_frequent(self, number: int = 10) -> Self:
+        """Return the states that were seen most often, as a histogram of these alone.
+
+        Entries in files are read once, a part at a time.
+
+        Parameters
+        ----------
+        number : int, default 10
+            How many states; all if there are fewer.
+
+        Returns
+        -------
+        StateHistogram
+            The most frequent state first; of equally frequent ones, the one that was seen first.
+
+        Raises
+        ------
+        ValueError
+            If the number is not positive.
+
+        Examples
+        --------
+        >>> from tensorstate.counting import count_states
+        >>> top = count_states(np.array([[7], [0], [7], [5]], np.uint8)).most_frequent(2)
+        >>> top.keys.tolist(), top.counts.tolist()
+        ([7, 0], [2, 1])
+        """
+        if number < 1:
+            raise ValueError(f"the most frequent states are at least one, not {number}")
+        parts = self._parts if are_outside(self._parts) else [self._joined()]
+        slices = (
+            part_of(entries, start, start + CHUNK_ENTRIES)
+            for entries in map(loaded, parts)
+            for start in range(0, len(entries[1]), CHUNK_ENTRIES)
+        )
+        found = most_frequent(slices, number)
+        return self.from_parts([] if found is None else [found], self._width)
 
     @property
     def is_stored(self) -> bool:

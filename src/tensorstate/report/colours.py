@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["GROUND", "MARKERS", "PALETTE", "QUIET", "css_variables"]
+__all__ = ["GROUND", "MARKERS", "PALETTE", "QUIET", "TOOLTIP_RULE", "css_variables", "fading"]
 
 # All of them have a contrast of at least 3 to 1 with both grounds, and can be told apart with any
 # kind of colour vision: after M. Okabe and K. Ito, "Color Universal Design" (2008), some of them
@@ -21,9 +21,27 @@ QUIET = "#7d7d7d"
 GROUND = {"light": "#ffffff", "dark": "#14181d"}
 """The grounds that the colours are chosen for."""
 
+TOOLTIP_RULE = (
+    ".bk-Tooltip{max-width:min(36em,94vw);overflow-wrap:anywhere;--tooltip-color:#14181d;"
+    "--tooltip-text:#e3e8ee;--tooltip-border:#8d97a3;opacity:1}"
+)
+"""A CSS rule for tooltips, which are the same on both grounds: long names are wrapped."""
+
 _TEXT = {"light": "#24292f", "dark": "#e3e8ee"}
 _LINES = {"light": "#6b737c", "dark": "#8d97a3"}
 _GRID = {"light": "#e3e6ea", "dark": "#333a43"}
+
+
+def fading(colour: str, steps: int = 11) -> list[str]:
+    """Return colours from one that lets the ground through to an opaque one, as #rrggbbaa.
+
+    Examples
+    --------
+    >>> fading("#2b83c6", 3)
+    ['#2b83c61f', '#2b83c68f', '#2b83c6ff']
+    """
+    least, most = 0x1F, 0xFF
+    return [f"{colour}{least + (most - least) * step // (steps - 1):02x}" for step in range(steps)]
 
 
 def css_variables(scheme: Literal["light", "dark"]) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOST_POINTS",
+    "add_legend",
     "add_title",
     "log_spaced",
     "named_ticks",
@@ -87,6 +88,18 @@ def add_title(plot: figure, title: str) -> figure:
 
     plot.title = Title(text=PlainText(text=textwrap.fill(title, 90)))
     return plot
+
+
+def add_legend(plot: figure) -> None:
+    """Put the legend above a plot, in the colours of what is around it."""
+    legend = plot.legend[0]
+    legend.background_fill_alpha = 0
+    legend.border_line_color = None
+    legend.margin = legend.padding = 0
+    # What it says is text of the page, and not of the canvas.
+    legend.stylesheets = [".bk-label { color: var(--bk-text-color, #444444) !important; }"]
+    legend.location = "top_left"
+    plot.add_layout(legend, "above")
 
 
 def source_of(data: pd.DataFrame) -> ColumnDataSource:

@@ -1,4 +1,4 @@
-"""Figures of the states of a layer: how often each was seen, and whether that was enough."""
+"""Figures of how often the states of a layer were seen, from its spectrum alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tensorstate.report.colours import PALETTE
-from tensorstate.report.drawing import log_spaced, new_plot, percent, plural, source_of
+from tensorstate.report.drawing import (
+    MOST_POINTS,
+    log_spaced,
+    new_plot,
+    percent,
+    plural,
+    source_of,
+)
 from tensorstate.report.figure import Figure
 from tensorstate.storage import LayerStates
 
-__all__ = ["rank_frequency"]
+__all__ = ["rank_frequency", "rank_frequency_of", "spectrum", "spectrum_of"]
 
 _TOP = 10
 
@@ -94,4 +101,82 @@ def rank_frequency_of(
         "flat line: all states are about equally frequent.",
         "The end on the right is made of states that were seen once or twice: how far it goes "
         "depends on how many instances were recorded.",
+    )
+
+
+def spectrum(layer: LayerStates) -> Figure | None:
+    """Draw how many states were seen once, twice, and so on.
+
+    Parameters
+    ----------
+    layer : LayerStates
+        Counted if it is not yet.
+
+    Returns
+    -------
+    Figure or None
+        None if the layer has no states. Where more than 200 different counts occur, they are put
+        together in bins that are even on the logarithmic axis.
+    """
+    return spectrum_of(*layer.spectrum()) if layer.state_count else None
+
+
+def spectrum_of(
+    times_seen: NDArray[np.int64], number_of_states: NDArray[np.int64]
+) -> Figure | None:
+    """Draw a spectrum; None if it is empty."""
+    if not len(times_seen):
+        return None
+    data = _binned(times_seen, number_of_states)
+    plot = new_plot(
+        "times seen",
+        "states that were seen so often",
+        x_axis_type="log",
+        y_axis_type="log",
+        tooltips=[
+            ("times seen", "@{times seen, from}{0,0} to @{times seen, to}{0,0}"),
+            ("states", "@states{0,0}"),
+            ("states for each number of times", "@{states per number of times}{0,0.[0000]}"),
+        ],
+    )
+    source = source_of(data.assign(x=np.sqrt(data.iloc[:, 0] * data.iloc[:, 1])))
+    dots = plot.scatter("x", "states per number of times", source=source, color=PALETTE[0], size=6)
+    plot.hover.renderers = [dots]
+    distinct, total = int(number_of_states.sum()), int(times_seen @ number_of_states)
+    once = int(number_of_states[times_seen == 1].sum())
+    binned = len(data) < len(times_seen)
+    return Figure(
+        "spectrum",
+        f"{percent(once / distinct)} of the {distinct:,} distinct states were seen only once",
+        plot,
+        data,
+        f"Dots on two logarithmic axes: how many states were seen so many times. "
+        f"{plural(once, 'state')} of {distinct:,} were seen once; the most frequent one "
+        f"{plural(int(times_seen[-1]), 'time')}.",
+        f"The states on the left are those that the sample hardly knows: {percent(once / total)} "
+        "of all rows are states that were never seen before or after, which is about the chance "
+        "that the next one is new."
+        + (" Numbers of times are put together in bins, and dots are means of them." * binned),
+        "It is the shape of the left end that tells of states that were not seen, and it changes "
+        "with the number of instances. States of one instance resemble each other, which moves "
+        "dots to the right.",
+    )
+
+
+def _binned(times_seen: NDArray[np.int64], number_of_states: NDArray[np.int64]) -> pd.DataFrame:
+    """Put counts together until there are no more than a plot shows."""
+    low = high = times_seen
+    states = number_of_states
+    if len(times_seen) > MOST_POINTS:
+        edges = log_spaced(int(times_seen[-1]) + 1)
+        bins, first = np.unique(np.searchsorted(edges, times_seen, side="right"), return_index=True)
+        low, high = edges[bins - 1], edges[bins] - 1
+        states = np.add.reduceat(number_of_states, first)
+    return pd.DataFrame(
+        {
+            "times seen, from": low,
+            "times seen, to": high,
+            "states": states,
+            "states per number of times": states / (high - low + 1),
+        }
     )

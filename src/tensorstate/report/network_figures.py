@@ -9,6 +9,7 @@ import pandas as pd
 from tensorstate.metrics import network_efficiency, sample_support
 from tensorstate.report.colours import PALETTE
 from tensorstate.report.drawing import (
+    add_legend,
     named_ticks,
     new_plot,
     percent,
@@ -48,6 +49,7 @@ def efficiency(run: Mapping[str, LayerStates]) -> Figure | None:
             ("ceiling of the sample", "@{ceiling (%)}{0.00} %"),
             ("note", "@note"),
         ],
+        height=380,
         x_range=(0.4, len(data) + 0.6),
         y_range=(0, 1.08 * max(known["efficiency (%)"].max(), known["ceiling (%)"].max(), 1)),
     )
@@ -60,16 +62,16 @@ def efficiency(run: Mapping[str, LayerStates]) -> Figure | None:
         "ceiling (%)",
         source=source,
         marker="dash",
-        size=12,
+        size=16,
         line_width=2,
         color=PALETTE[1],
         legend_label="ceiling: the most that the sample allows",
     )
     plot.hover.renderers = [bars, marks]
-    plot.xgrid.grid_line_color = None
+    plot.xgrid.visible = False
     named_ticks(plot.xaxis, data["layer"])
     plot.xaxis.major_label_orientation = 0.8
-    plot.add_layout(plot.legend[0], "above")
+    add_legend(plot)
     values = known.set_index("layer")["efficiency (%)"] / 100
     best, worst = str(values.idxmax()), str(values.idxmin())
     limited = int((known["note"] != "").sum())

@@ -86,6 +86,13 @@ class InstanceNumbers:
             raise IndexError(f"instance {missing[0]} is not among {captured}")
         return np.asarray(numbers - starts[which] + before[which], np.int64)
 
+    def at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the instances at places from 0 on, the inverse of `places`."""
+        before = np.cumsum([0, *map(len, self._ranges)])
+        which = np.searchsorted(before, places, side="right") - 1
+        starts = np.array([r.start for r in self._ranges], np.int64)
+        return np.asarray(places - before[which] + starts[which], np.int64)
+
     def __str__(self) -> str:
         joined: list[range] = []
         for r in self._ranges:

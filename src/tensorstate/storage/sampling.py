@@ -26,6 +26,8 @@ MOST_GROUPS = 100
 
 BOOTSTRAP_RESAMPLES = 200
 
+STRETCHES = 32
+
 
 class SampleStatistics:
     """Confidence intervals and rarefaction: the part of `LayerStates` that tells of the sample.
@@ -45,6 +47,11 @@ class SampleStatistics:
     @abstractmethod
     def entropy(self, alpha: float | None = 1, estimator: str = "plugin") -> float:
         """Entropy of the states, in bits."""
+
+    @property
+    @abstractmethod
+    def state_count(self) -> int:
+        """States recorded so far, repeats included."""
 
     @abstractmethod
     def _numbers(self) -> InstanceNumbers:
@@ -202,6 +209,45 @@ class SampleStatistics:
         sizes = np.diff(_edges(numbers.count, points)).cumsum()
         columns = ["states", "distinct", "entropy", "efficiency", "coverage"]
         return pd.DataFrame(rows, columns=columns, index=pd.Index(sizes, name="instances"))
+
+    def spread_instances(self, states: int = 1_000_000) -> NDArray[np.int64]:
+        """Return instances from all over the layer that have about so many states together.
+
+        What takes `instances` is fast with them, however large the layer is: they are up to 32
+        stretches of neighbours, evenly apart, so that few chunks have to be read.
+
+        Parameters
+        ----------
+        states : int
+            How many states they have, on average.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            Their numbers, ascending: of all instances, if these have no more states than that.
+
+        Raises
+        ------
+        ValueError
+            If the number of states is not positive; or as for `histogram`.
+
+        Examples
+        --------
+        >>> import tensorstate as ts
+        >>> layer = ts.StateRecorder("layer")
+        >>> layer.record(np.ones((1000, 2)))
+        >>> layer.spread_instances(64)[:5].tolist(), len(layer.spread_instances(1000))
+        ([0, 1, 32, 33, 64], 1000)
+        """
+        if states < 1:
+            raise ValueError(f"a sample has at least one state, not {states}")
+        numbers = self._numbers()
+        if self.state_count <= states:
+            return numbers.all()
+        wanted = max(states * numbers.count // self.state_count, 1)
+        length = -(-wanted // STRETCHES)
+        starts = np.linspace(0, numbers.count - length, -(-wanted // length)).astype(np.int64)
+        return numbers.at(np.unique(starts[:, None] + np.arange(length)))
 
     def _groups(
         self,
