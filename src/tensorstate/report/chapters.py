@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tensorstate.metrics import sample_support
-from tensorstate.report import layer_figures, network_figures
+from tensorstate.report import layer_figures, network_figures, neuron_figures, sample_figures
 from tensorstate.report.embedding import Packed, PlacedFigure, pack
 from tensorstate.report.figure import Figure
-from tensorstate.report.overview import is_live, share_text
+from tensorstate.report.overview import share_text
+from tensorstate.report.samples import is_live
 from tensorstate.storage import LayerStates, StateRun
 
 __all__ = ["Chapter", "layer_chapters", "network_chapter"]
 
 _T = TypeVar("_T")
 
-_OF_A_LAYER: tuple[Callable[[LayerStates], Figure | None], ...] = (layer_figures.rank_frequency,)
+_OF_A_LAYER: tuple[Callable[[LayerStates], Figure | None], ...] = (
+    layer_figures.rank_frequency,
+    layer_figures.spectrum,
+    sample_figures.rarefaction,
+    neuron_figures.firing_rates,
+    neuron_figures.most_frequent_states,
+)
 """Figures of a layer, in their order on the page."""
 
 

@@ -65,7 +65,7 @@ def efficiency(run: Mapping[str, LayerStates]) -> Figure | None:
         size=16,
         line_width=2,
         color=PALETTE[1],
-        legend_label="ceiling: the most that the sample allows",
+        legend_label="ceiling of the sample",
     )
     plot.hover.renderers = [bars, marks]
     plot.xgrid.visible = False

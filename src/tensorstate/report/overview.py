@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 
 from tensorstate.metrics import aIQ, network_efficiency
+from tensorstate.report.samples import SAMPLE_STATES, is_live, sample_of
 from tensorstate.report.tables import records
 from tensorstate.storage import LayerStates, StateRun
 
-__all__ = ["WORDS", "Cell", "Overview", "Row", "is_live", "overview", "share_text"]
+__all__ = ["WORDS", "Cell", "Overview", "Row", "overview", "share_text"]
 
 WEIGHT = 2
 """The weight of accuracy in the aIQ at the head of a page, as in the papers' examples."""
 
 MOST_RESAMPLED = 5_000_000
-"""States of a layer up to which all are read again, for an interval and for dead neurons."""
+"""States of a layer up to which all are counted again, by groups of instances, for an interval."""
 
 WORDS = (
     ("state", "The firing pattern of a layer's neurons at one position of one instance."),
@@ -41,8 +42,9 @@ WORDS = (
     ),
     (
         "dead",
-        "Neurons that fired in no state. They are not counted where no states were kept (live "
-        f"histograms) and in layers of more than {MOST_RESAMPLED:,} states.",
+        f"Neurons that fired in no state. In a layer of more than {SAMPLE_STATES:,} states, about so "
+        "many are looked at, and at most so many neurons are dead. Where no states were kept (live "
+        "histograms), it is not known.",
     ),
     (
         "flag",
@@ -153,11 +155,6 @@ def overview(
     )
 
 
-def is_live(layer: LayerStates) -> bool:
-    """Whether states of a layer were counted and not kept; it has to have recorded some."""
-    return layer._known_info().histogram == "live"
-
-
 def share_text(share: float) -> str:
     """Write a number from 0 to 1 in percent.
 
@@ -239,7 +236,7 @@ def _cells(layer: LayerStates, row: pd.Series[Any], parameters: bool) -> tuple[C
 
 
 def _interval(layer: LayerStates) -> str:
-    if not _is_read_again(layer) or layer.instance_count < 2:
+    if is_live(layer) or layer.instance_count < 2 or layer.state_count > MOST_RESAMPLED:
         return ""
     found = layer.entropy_interval()
     if math.isnan(found["low"]):
@@ -248,10 +245,9 @@ def _interval(layer: LayerStates) -> str:
 
 
 def _dead(layer: LayerStates) -> str:
-    if not _is_read_again(layer):
+    if is_live(layer):
         return "-"
-    return f"{int(layer.neuron_summary()['dead'].sum()):,}"
-
-
-def _is_read_again(layer: LayerStates) -> bool:
-    return not is_live(layer) and 0 < layer.state_count <= MOST_RESAMPLED
+    sample = sample_of(layer, SAMPLE_STATES)
+    dead = int(layer.neuron_summary(sample)["dead"].sum())
+    # What fires in none of some states may still fire in others, but nothing else does not.
+    return f"{dead:,}" if sample is None or not dead else f"at most {dead:,}"

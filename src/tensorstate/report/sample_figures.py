@@ -66,7 +66,7 @@ def rarefaction(
         source=source,
         color=QUIET,
         line_dash="dashed",
-        legend_label="ceiling: the most that so many states allow",
+        legend_label="ceiling of so many states",
     )
     options = {"source": source, "color": PALETTE[0], "legend_label": "efficiency"}
     plot.line("instances", "efficiency (%)", **options)
@@ -77,7 +77,9 @@ def rarefaction(
     last, before = known.iloc[-1], known.iloc[max(len(known) - 2, 0)]
     doublings = max(math.log2(last["instances"] / before["instances"]), 1)
     rise = (last["efficiency (%)"] - before["efficiency (%)"]) / doublings
-    verdict = "it still rises" if rise > STILL_RISES * last["efficiency (%)"] else "it has levelled off"
+    verdict = (
+        "it still rises" if rise > STILL_RISES * last["efficiency (%)"] else "it has levelled off"
+    )
     numbers = (
         f"{last['efficiency (%)']:.3g} % with {plural(int(last['instances']), 'instance')}, "
         f"{before['efficiency (%)']:.3g} % with {int(before['instances']):,}"
