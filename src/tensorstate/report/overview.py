@@ -42,8 +42,8 @@ WORDS = (
     ),
     (
         "dead",
-        f"Neurons that fired in no state. In a layer of more than {SAMPLE_STATES:,} states, about so "
-        "many are looked at, and at most so many neurons are dead. Where no states were kept (live "
+        f"Neurons that fired in no state. In a layer of more than {SAMPLE_STATES:,} states, about "
+        "so many are looked at, and the number is a bound. Where no states were kept (live "
         "histograms), it is not known.",
     ),
     (
