@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tensorstate.metrics import sample_support
-from tensorstate.report import layer_figures, network_figures, neuron_figures, sample_figures
+from tensorstate.report import (
+    aiq_figure,
+    comparison_figures,
+    label_figures,
+    layer_figures,
+    network_figures,
+    neuron_figures,
+    sample_figures,
+)
 from tensorstate.report.embedding import Packed, PlacedFigure, pack
 from tensorstate.report.figure import Figure
 from tensorstate.report.overview import share_text
@@ -24,6 +32,7 @@ _OF_A_LAYER: tuple[Callable[[LayerStates], Figure | None], ...] = (
     sample_figures.rarefaction,
     neuron_figures.firing_rates,
     neuron_figures.most_frequent_states,
+    label_figures.label_overlap,
 )
 """Figures of a layer, in their order on the page."""
 
@@ -51,17 +60,30 @@ class Chapter:
     figures: Packed | None
 
 
-def network_chapter(runs: Mapping[str, StateRun], accuracies: Mapping[str, float]) -> Chapter:
+def network_chapter(
+    runs: Mapping[str, StateRun], networks: Mapping[str, tuple[float, float]]
+) -> Chapter:
     """Draw what is to be seen of whole networks.
 
     Parameters
     ----------
     runs : mapping of str to StateRun
         By name.
-    accuracies : mapping of str to float
-        Of the networks, 0 to 1, by the names of their runs; may be empty.
+    networks : mapping of str to (float, float)
+        Network efficiency and accuracy, both 0 to 1, of the runs of which both are known.
     """
-    groups = [_side_by_side(runs, network_figures.efficiency, len(runs) > 1)]
+    if len(runs) > 1:
+        along = comparison_figures.efficiencies(runs)
+    else:
+        along = network_figures.efficiency(next(iter(runs.values())))
+    groups = [
+        _placed(along),
+        _placed(comparison_figures.distances(runs)),
+        [
+            *_placed(aiq_figure.aiq(networks)),
+            *_side_by_side(runs, label_figures.label_information, len(runs) > 1),
+        ],
+    ]
     return Chapter("network", "network", "", [], pack("figures-network", groups))
 
 
@@ -84,6 +106,11 @@ def layer_chapters(runs: Mapping[str, StateRun], anchors: Mapping[str, str]) -> 
         about = "; ".join(_in_a_line(run, layer, runs) for run, layer in layers.items())
         notes = [note for run, layer in layers.items() for note in _notes(run, layer, runs)]
         yield Chapter(name, anchor, about, notes, pack(f"figures-{anchor}", groups))
+
+
+def _placed(figure: Figure | None) -> list[PlacedFigure]:
+    """Place a figure of all runs together."""
+    return [PlacedFigure(figure, "", "network")] if figure else []
 
 
 def _side_by_side(

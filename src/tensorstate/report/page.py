@@ -18,7 +18,7 @@ import dask
 from tensorstate._version import __version__
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.report.colours import css_variables
-from tensorstate.report.overview import WORDS, overview
+from tensorstate.report.overview import WORDS, Overview, overview
 from tensorstate.storage import LayerStates, StateRun
 
 try:
@@ -161,7 +161,7 @@ def make_report(
             for name, run in runs.items():
                 overviews.append(overview(name, run, known.get(name), anchors))
                 advance(len(run))
-            chapters = [network_chapter(runs, known)]
+            chapters = [network_chapter(runs, _networks(overviews))]
             for chapter in layer_chapters(runs, anchors):
                 chapters.append(chapter)
                 advance(1)
@@ -237,6 +237,16 @@ def _checked(accuracies: Sequence[float], runs: int) -> list[float]:
 
 def _nothing(more: int) -> None:
     """Note nothing."""
+
+
+def _networks(overviews: Iterable[Overview]) -> dict[str, tuple[float, float]]:
+    """Return network efficiency and accuracy of the runs of which both are known."""
+    found = ((one.name, one.numbers) for one in overviews)
+    return {
+        name: (numbers["network_efficiency"], numbers["accuracy"])
+        for name, numbers in found
+        if numbers["aIQ"] is not None
+    }
 
 
 def _title(runs: Mapping[str, StateRun]) -> str:
