@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from tensorstate.storage import HistogramCache, LayerInfo, LayerStates, PartReader
+from tensorstate.storage import HistogramCache, LayerInfo, LayerStates, PartReader, Spectrum
 
 if TYPE_CHECKING:
     from tensorstate.capture.recorder import StateRecorder
@@ -33,6 +33,10 @@ class RecordedStates(LayerStates):
 
     def _cache(self) -> HistogramCache | None:
         return self._recorder()._cache()
+
+    def _known_spectrum(self) -> Spectrum | None:
+        # To look into the store, everything would have to be committed first.
+        return self._everything.spectrum_of_rows(self.state_count)
 
     @property
     def state_count(self) -> int:

@@ -2,6 +2,7 @@
 
 from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.cache import HistogramCache
+from tensorstate.storage.entry import Spectrum
 from tensorstate.storage.format import (
     Codec,
     Histogram,
@@ -29,6 +30,7 @@ __all__ = [
     "LayerStates",
     "PartReader",
     "RunWriter",
+    "Spectrum",
     "StateRun",
     "StoreLike",
     "WriterPart",

@@ -64,15 +64,36 @@ class EverythingCounted:
             self._spectrum = (coverage, found)
         return self._spectrum[1]
 
-    def _find_spectrum(self, parts: Sequence[PartReader], cache: HistogramCache | None) -> Spectrum:
+    def known_spectrum(
+        self, parts: Sequence[PartReader], cache: HistogramCache | None
+    ) -> Spectrum | None:
+        """Return the spectrum of everything if that was counted before, by whomever."""
         coverage = coverage_of(parts)
-        if self._counted is None or self._counted[0] != coverage:
-            if _are_counted(parts):
-                return parts[0].counted.spectrum()
-            found = cache.load_spectrum(coverage) if cache else None
-            if found is not None:
-                return found
-        return self._histogram(parts, cache).spectrum()
+        if self._spectrum is not None and self._spectrum[0] == coverage:
+            return self._spectrum[1]
+        return _while_they_change(parts, lambda parts: self._look_up(parts, cache))
+
+    def spectrum_of_rows(self, rows: int) -> Spectrum | None:
+        """Return the spectrum of everything if that was counted when there were so many rows."""
+        for known in (self._spectrum, self._counted):
+            if known is not None and sum(number for _, number in known[0]) == rows:
+                found = known[1]
+                return found.spectrum() if isinstance(found, StateHistogram) else found
+        return None
+
+    def _find_spectrum(self, parts: Sequence[PartReader], cache: HistogramCache | None) -> Spectrum:
+        found = self._look_up(parts, cache)
+        return self._histogram(parts, cache).spectrum() if found is None else found
+
+    def _look_up(
+        self, parts: Sequence[PartReader], cache: HistogramCache | None
+    ) -> Spectrum | None:
+        coverage = coverage_of(parts)
+        if self._counted is not None and self._counted[0] == coverage:
+            return self._counted[1].spectrum()
+        if _are_counted(parts):
+            return parts[0].counted.spectrum()
+        return cache.load_spectrum(coverage) if cache else None
 
     def _histogram(
         self, parts: Sequence[PartReader], cache: HistogramCache | None, **limits: Any

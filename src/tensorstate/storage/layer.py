@@ -18,6 +18,7 @@ from tensorstate.counting.memory import MemoryLimit
 from tensorstate.metrics import check_entropy_options, efficiency, entropy_of_spectrum
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.classes import LabelStatistics
+from tensorstate.storage.entry import Spectrum
 from tensorstate.storage.everything import EverythingCounted
 from tensorstate.storage.format import LayerInfo
 from tensorstate.storage.instances import InstanceNumbers
@@ -27,11 +28,12 @@ from tensorstate.storage.part import PartReader
 from tensorstate.storage.rows import RawStates
 from tensorstate.storage.sampling import SampleStatistics
 from tensorstate.storage.selection import SelectedRows, count_instances, select
+from tensorstate.storage.showing import ShownLayer
 
 __all__ = ["LayerStates", "StoredLayer"]
 
 
-class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
+class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics, ShownLayer):
     """States of a layer: what was recorded, how often, and what follows from it.
 
     Attributes
@@ -296,6 +298,10 @@ class LayerStates(NeuronStatistics, LabelStatistics, SampleStatistics):
         """
         self._check_any_states()
         return self._everything.spectrum(self._parts(), self._cache())
+
+    def _known_spectrum(self) -> Spectrum | None:
+        """Return the spectrum if that takes no counting."""
+        return self._everything.known_spectrum(self._parts(), self._cache())
 
     def _rows_of(self, instances: ArrayLike | None) -> Sequence[PartReader | SelectedRows]:
         """Return what holds the rows of instances, or all rows; at least one."""

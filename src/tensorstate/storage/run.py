@@ -18,6 +18,7 @@ from tensorstate.storage.layer import LayerStates, StoredLayer
 from tensorstate.storage.reporting import Reported
 from tensorstate.storage.run_labels import load_labels, store_labels
 from tensorstate.storage.salvage import write_whole
+from tensorstate.storage.showing import ShownRun
 from tensorstate.storage.stores import StoreLike, describe_store, is_writable
 from tensorstate.storage.survey import survey
 from tensorstate.storage.verification import damage_table, find_damage, whole_instances
@@ -25,7 +26,7 @@ from tensorstate.storage.verification import damage_table, find_damage, whole_in
 __all__ = ["StateRun", "open_run", "summary_of"]
 
 
-class StateRun(PatternStatistics, Reported):
+class StateRun(PatternStatistics, ShownRun, Reported):
     """A stored run: layer names to layers, in the order in which data met them.
 
     It shows what was committed when it was opened; open it again to see more. Where several
@@ -217,9 +218,6 @@ class StateRun(PatternStatistics, Reported):
     def __repr__(self) -> str:
         model = f" of {self._about['model']!r}" if self._about.get("model") else ""
         return f"<StateRun{model} at {self._where}: {len(self)} layers, {self.instances} instances>"
-
-    def _repr_html_(self) -> str:
-        return str(self.summary().to_html())
 
 
 def open_run(store: StoreLike) -> StateRun:
