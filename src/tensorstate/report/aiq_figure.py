@@ -103,10 +103,10 @@ def aiq(networks: Mapping[str, tuple[float, float]]) -> Figure | None:
     add_legend(plot)
     best = {weight: str(table.loc[weight].idxmax()) for weight in (WEIGHTS[0], WEIGHTS[-1])}
     name, (efficiency, accuracy) = next(iter(networks.items()))
-    at_one = aIQ_by_weight(networks, [1.0]).loc[1.0]
+    at_two = aIQ_by_weight(networks, [2.0]).loc[2.0]
     if len(networks) == 1:
         title = (
-            f"aIQ is {percent(at_one[name])} at weight 1, between a network efficiency of "
+            f"aIQ is {percent(at_two[name])} at weight 2, between a network efficiency of "
             f"{percent(efficiency)} and an accuracy of {percent(accuracy)}"
         )
     elif len(set(best.values())) == 1:
@@ -118,7 +118,7 @@ def aiq(networks: Mapping[str, tuple[float, float]]) -> Figure | None:
         )
     numbers = "; ".join(
         f"{shortened(name)}: network efficiency {percent(e)}, accuracy {percent(a)}, aIQ at weight "
-        f"1 {percent(at_one[name])}"
+        f"2 {percent(at_two[name])}"
         for name, (e, a) in networks.items()
     )
     return Figure(

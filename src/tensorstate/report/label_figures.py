@@ -57,7 +57,8 @@ def label_overlap(layer: LayerStates, most_states: int = SAMPLE_STATES) -> Figur
     labels = pairs["label"].unique()
     if len(labels) < 2:
         return None
-    others = pairs[pairs["label"] != pairs["other"]]
+    # As objects, since whole numbers among the distances of a row would become 2.0.
+    others = pairs[pairs["label"] != pairs["other"]].astype({"label": object, "other": object})
     nearest = others.groupby("label")["distance"].min()
     kept = set(nearest.sort_values(kind="stable").index[:MOST_LABELS])
     shown = [label for label in labels if label in kept]
