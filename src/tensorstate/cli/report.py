@@ -28,7 +28,7 @@ __all__ = ["report"]
     epilog=examples(
         "tensorstate report run.zarr",
         "tensorstate report run.zarr --accuracy 0.945 -o lenet5.html",
-        "tensorstate report --quiet --json run.zarr other.zarr --accuracy 0.945 --accuracy 0.93",
+        "tensorstate report --quiet --json run.zarr torch.zarr --accuracy 0.945 --accuracy 0.9",
     )
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
@@ -68,13 +68,12 @@ def report(
     it. The page opens in any browser, on a telephone too, and can be printed. It needs
     tensorstate[report].
     """
-    from tensorstate.report.page import check_free, make_report, named_runs
+    from tensorstate.report.page import check_accuracies, check_free, make_report, named_runs
 
-    if accuracies and len(accuracies) != len(runs):
-        raise click.BadParameter(
-            f"{len(runs)} runs need {len(runs)} accuracies, or none, not {len(accuracies)}",
-            param_hint="--accuracy",
-        )
+    try:
+        check_accuracies(accuracies, len(runs))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--accuracy") from None
     check_free(output)  # before anything is counted
 
     def counting(layer: LayerStates) -> AbstractContextManager[None]:

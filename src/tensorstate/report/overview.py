@@ -141,7 +141,7 @@ def overview(
         columns=columns,
         rows=[
             Row(layer, anchors[layer], _cells(run[layer], row, parameters), row["flag"])
-            for layer, row in summary.iterrows()
+            for layer, (_, row) in zip(run, summary.iterrows(), strict=True)
         ],
         numbers={
             "run": name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +29,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f"a report needs {error.name}: pip install tensorstate[report]") from error
 
-__all__ = ["Report", "check_free", "make_report", "named_runs"]
+__all__ = ["Report", "check_accuracies", "check_free", "make_report", "named_runs"]
 
 Advance = Callable[[int], None]
 """Called with how many more steps are done."""
@@ -146,7 +145,8 @@ def make_report(
     """
     if not runs:
         raise ValueError("a report needs at least one run")
-    known = dict(zip(runs, _checked(accuracies, len(runs)), strict=False))
+    check_accuracies(accuracies, len(runs))
+    known = dict(zip(runs, map(float, accuracies), strict=False))
     names = list(dict.fromkeys(name for run in runs.values() for name in run))
     anchors = {name: f"layer-{number}" for number, name in enumerate(names)}
     with dask.config.set(
@@ -202,6 +202,16 @@ def named_runs(runs: Iterable[StateRun]) -> dict[str, StateRun]:
     return named
 
 
+def check_accuracies(accuracies: Sequence[float], runs: int) -> None:
+    """Raise ValueError unless there is one accuracy for each run, or none, within 0 to 1."""
+    if accuracies and len(accuracies) != runs:
+        need = "1 run needs 1 accuracy" if runs == 1 else f"{runs} runs need {runs} accuracies"
+        raise ValueError(f"{need}, or none, not {len(accuracies)}")
+    for accuracy in accuracies:
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"an accuracy lies within 0 to 1, not {accuracy}")
+
+
 def check_free(path: str | os.PathLike[str]) -> None:
     """Raise OSError if a report cannot be written to a path, or FileExistsError for another file.
 
@@ -223,16 +233,6 @@ def check_free(path: str | os.PathLike[str]) -> None:
                 f"{path} is not a report of tensorstate, which this would replace: choose another "
                 "name, or remove it"
             )
-
-
-def _checked(accuracies: Sequence[float], runs: int) -> list[float]:
-    found = [float(accuracy) for accuracy in accuracies]
-    if found and len(found) != runs:
-        raise ValueError(f"{runs} runs need {runs} accuracies, or none, not {len(found)}")
-    for accuracy in found:
-        if not 0 <= accuracy <= 1 or math.isnan(accuracy):
-            raise ValueError(f"an accuracy lies within 0 to 1, not {accuracy}")
-    return found
 
 
 def _nothing(more: int) -> None:
