@@ -13,7 +13,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from bokeh.embed import json_item
+import bokeh
+from bokeh.document import Document
 from bokeh.models import Plot
 from bokeh.resources import Resources
 
@@ -66,7 +67,7 @@ def pack(id: str, groups: Iterable[Sequence[PlacedFigure]]) -> Packed | None:
     id : str
         Identifier within the page.
     groups : iterable of sequence of PlacedFigure
-        Figures that stand side by side. They are changed: their titles become headings of the page.
+        Figures that stand side by side. Their plots become parts of documents of their own.
 
     Returns
     -------
@@ -93,17 +94,20 @@ def _embedded(placed: PlacedFigure) -> dict[str, Any]:
         "doubt": figure.doubt,
         "file": _file_name(placed.about, figure.name),
         "csv": figure.data.to_csv(lineterminator="\n"),
-        "item": json_item(_fitted(figure.plot)),
+        "item": _item(figure.plot),
     }
 
 
-def _fitted(plot: Plot) -> Plot:
-    """Make a plot fit into a page: as wide as there is room, and without what needs a mouse."""
-    plot.sizing_mode = "stretch_width"
-    plot.title = None
-    plot.toolbar_location = None
-    plot.toolbar.active_drag = plot.toolbar.active_scroll = None
-    return plot
+def _item(plot: Plot) -> dict[str, Any]:
+    """Return what `bokeh.embed.json_item` does, in less time: these plots need no validation."""
+    document = Document()
+    document.add_root(plot)
+    return {
+        "target_id": None,
+        "root_id": plot.id,
+        "doc": document.to_json(deferred=False),
+        "version": bokeh.__version__,
+    }
 
 
 def _file_name(about: str, figure: str) -> str:

@@ -189,7 +189,7 @@ def named_runs(runs: Iterable[StateRun]) -> dict[str, StateRun]:
     ['before.zarr', 'before.zarr (2)']
     """
     runs = list(runs)
-    places = [run._where.rstrip("/") for run in runs]
+    places = ["memory" if run._where.startswith("memory:") else run._where for run in runs]
     short = [PurePosixPath(place).name or place for place in places]
     named: dict[str, StateRun] = {}
     for run, name in zip(
