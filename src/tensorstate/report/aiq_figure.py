@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from tensorstate.metrics import aIQ_by_weight
+from tensorstate.metrics import aIQ, aIQ_by_weight
 from tensorstate.report.colours import MARKERS, PALETTE, QUIET
 from tensorstate.report.drawing import add_legend, new_plot, percent, shortened, source_of
 from tensorstate.report.figure import Figure
@@ -103,7 +103,7 @@ def aiq(networks: Mapping[str, tuple[float, float]]) -> Figure | None:
     add_legend(plot)
     best = {weight: str(table.loc[weight].idxmax()) for weight in (WEIGHTS[0], WEIGHTS[-1])}
     name, (efficiency, accuracy) = next(iter(networks.items()))
-    at_two = aIQ_by_weight(networks, [2.0]).loc[2.0]
+    at_two = {name: aIQ(*numbers, 2) for name, numbers in networks.items()}
     if len(networks) == 1:
         title = (
             f"aIQ is {percent(at_two[name])} at weight 2, between a network efficiency of "

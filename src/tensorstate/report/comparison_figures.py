@@ -82,15 +82,18 @@ def efficiencies(runs: Mapping[str, Mapping[str, LayerStates]]) -> Figure | None
     named_ticks(plot.xaxis, layers)
     plot.xaxis.major_label_orientation = 0.8
     add_legend(plot)
-    wide = data.pivot_table(index="layer", columns="run", values="efficiency (%)", sort=False)
-    spread = (wide.max(axis=1) - wide.min(axis=1))[wide.notna().sum(axis=1) > 1]
+    of_layers = data.groupby("layer", sort=False)["efficiency (%)"]
+    spread = (of_layers.max() - of_layers.min())[of_layers.count() > 1]
     if len(spread):
-        layer = str(spread.idxmax())
-        high, low = str(wide.loc[layer].idxmax()), str(wide.loc[layer].idxmin())
+        rows = data[data["layer"] == spread.idxmax()]
+        high, low = (
+            rows.iloc[int(place)]
+            for place in (rows["efficiency (%)"].argmax(), rows["efficiency (%)"].argmin())
+        )
         numbers = (
-            f"{shortened(layer)}, with {percent(wide.loc[layer, high] / 100)} in "
-            f"{shortened(high, 30)} and {percent(wide.loc[layer, low] / 100)} in "
-            f"{shortened(low, 30)}"
+            f"{shortened(high['layer'])}, with {percent(high['efficiency (%)'] / 100)} in "
+            f"{shortened(high['run'], 30)} and {percent(low['efficiency (%)'] / 100)} in "
+            f"{shortened(low['run'], 30)}"
         )
         title = f"Runs differ most in {numbers}"
     else:
@@ -170,7 +173,7 @@ def distances(runs: Mapping[str, Mapping[str, LayerStates]]) -> Figure | None:
     named_ticks(plot.xaxis, [*base])
     plot.xaxis.major_label_orientation = 0.8
     add_legend(plot)
-    most = data.loc[data[distance].idxmax()]
+    most = data.iloc[int(data[distance].argmax())]
     numbers = (
         f"{shortened(most['layer'])} of {shortened(most['run'], 30)} is farthest from "
         f"{shortened(base_name, 30)}: they share {percent(most[shared] / 100)} of their states"

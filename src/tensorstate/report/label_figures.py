@@ -54,26 +54,26 @@ def label_overlap(layer: LayerStates, most_states: int = SAMPLE_STATES) -> Figur
         return None
     instances = sample_of(layer, most_states)
     pairs = layer.label_overlap(instances=instances).reset_index()
+    pairs = pairs.astype({"label": str, "other": str})
     labels = pairs["label"].unique()
     if len(labels) < 2:
         return None
-    # As objects, since whole numbers among the distances of a row would become 2.0.
-    others = pairs[pairs["label"] != pairs["other"]].astype({"label": object, "other": object})
+    others = pairs[pairs["label"] != pairs["other"]]
     nearest = others.groupby("label")["distance"].min()
     kept = set(nearest.sort_values(kind="stable").index[:MOST_LABELS])
     shown = [label for label in labels if label in kept]
     pairs = pairs[pairs["label"].isin(kept) & pairs["other"].isin(kept)]
     data = pd.DataFrame(
         {
-            "label": pairs["label"].astype(str),
-            "other label": pairs["other"].astype(str),
+            "label": pairs["label"],
+            "other label": pairs["other"],
             "Jensen-Shannon distance (0 to 1)": pairs["distance"],
             "shared mass (%)": 100 * pairs["shared_mass"],
         }
     ).reset_index(drop=True)
-    plot = _matrix(data, [str(label) for label in shown])
-    alike = others.loc[others["distance"].idxmin()]
-    unlike = others.loc[others["distance"].idxmax()]
+    plot = _matrix(data, shown)
+    alike = others.iloc[int(others["distance"].argmin())]
+    unlike = others.iloc[int(others["distance"].argmax())]
     some = len(shown) < len(labels)
     pair = f"{shortened(alike['label'], 30)} and {shortened(alike['other'], 30)}"
     return Figure(
@@ -170,7 +170,8 @@ def label_information(
     bits = ["information (bits)", "corrected for bias (bits)", "label entropy (bits)"]
     data = pd.DataFrame(rows, columns=["number", "layer", *bits, "note"])
     supported = data[~data["note"].str.startswith("ceiling")]
-    best = data.loc[(data if supported.empty else supported)[bits[0]].idxmax()]
+    chosen = data if supported.empty else supported
+    best = chosen.iloc[int(chosen[bits[0]].argmax())]
     entropy = float(data[bits[2]].max())
     plot = _bars(data, [*run], entropy)
     name, numbers = shortened(best["layer"]), f"{best[bits[0]]:.3g} of {entropy:.3g} bits"

@@ -69,7 +69,7 @@ def efficiency(run: Mapping[str, LayerStates]) -> Figure | None:
     )
     plot.hover.renderers = [bars, marks]
     plot.xgrid.visible = False
-    named_ticks(plot.xaxis, data["layer"])
+    named_ticks(plot.xaxis, [*run])
     plot.xaxis.major_label_orientation = 0.8
     add_legend(plot)
     values = known.set_index("layer")["efficiency (%)"] / 100

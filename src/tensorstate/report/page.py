@@ -190,11 +190,11 @@ def named_runs(runs: Iterable[StateRun]) -> dict[str, StateRun]:
     """
     runs = list(runs)
     places = ["memory" if run._where.startswith("memory:") else run._where for run in runs]
-    short = [PurePosixPath(place).name or place for place in places]
+    names = [PurePosixPath(place).name or place for place in places]
+    if len(set(names)) < len(set(places)):
+        names = places
     named: dict[str, StateRun] = {}
-    for run, name in zip(
-        runs, short if len(set(short)) == len(set(places)) else places, strict=True
-    ):
+    for run, name in zip(runs, names, strict=True):
         number = 1
         while (unique := name if number == 1 else f"{name} ({number})") in named:
             number += 1
