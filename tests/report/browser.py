@@ -1,5 +1,6 @@
 """A real browser: Chromium without a window, in which pages are opened as people open them."""
 
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,25 @@ _TOOLTIPS = """
   };
   look(document);
   return found.join(" ");
+}
+"""
+
+_COLOURS_OF_TOOLTIPS = """
+() => {
+  const found = [];
+  const look = (node) => {
+    for (const child of node.querySelectorAll("*")) {
+      if (child.shadowRoot) {
+        for (const label of child.shadowRoot.querySelectorAll(".bk-tooltip-row-label")) {
+          const back = getComputedStyle(child).backgroundColor;
+          found.push([getComputedStyle(label).color, back]);
+        }
+        look(child.shadowRoot);
+      }
+    }
+  };
+  look(document);
+  return found;
 }
 """
 
@@ -133,6 +153,11 @@ class OpenPage:
                     return text
         return ""
 
+    def tooltip_contrast(self):
+        """Return the least contrast of names in a tooltip that is shown, as WCAG defines it."""
+        pairs = self.page.evaluate(_COLOURS_OF_TOOLTIPS)
+        return min(_contrast(*(_luminance(colour) for colour in pair)) for pair in pairs)
+
     def assert_quiet(self):
         """Check that the browser neither complained nor asked for anything but the page."""
         # The only complaint is about `painted` above.
@@ -147,6 +172,17 @@ class OpenPage:
             "(all) => all.map((one) => one.dataset.state)"
         )
         assert set(states) <= {"drawn"}
+
+
+def _luminance(colour):
+    """Return the relative luminance of "rgb(r, g, b)"."""
+    channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _contrast(one, other):
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Take the pictures of a report that the README shows.
 
-    bash scripts/demo.sh
-    python -m tests.report.screenshots build/demo/run.zarr 0.945
+bash scripts/demo.sh
+python -m tests.report.screenshots build/demo/run.zarr 0.945
 """
 
 import sys

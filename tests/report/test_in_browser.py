@@ -96,12 +96,14 @@ def test_a_click_downloads_the_numbers(browser, path, run):
         pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(text), index_col=0), expected)
 
 
-def test_a_pointer_is_told_the_numbers(browser, path):
-    with opened(browser, path) as shown:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_pointer_is_told_the_numbers(browser, path, scheme):
+    with opened(browser, path, scheme=scheme) as shown:
         shown.page.click("details#layer-0 summary h3")
         shown.wait()
         for figure in ("efficiency", "rank_frequency"):
             assert re.search(r"\d", shown.tooltip_of(figure)), figure
+            assert shown.tooltip_contrast() >= 4.5
 
 
 def test_the_button_changes_the_colours(browser, path):

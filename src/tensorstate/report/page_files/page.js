@@ -43,6 +43,24 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   }
 
+  // What a pointer shows gets the colours of the page, too.
+  const tip = `
+    :host {
+      --tooltip-color: var(--paper);
+      --tooltip-text: var(--ink);
+      --tooltip-border: var(--muted);
+      --tooltip-arrow-color: var(--muted);
+      --tooltip-arrow-inner-color: var(--paper);
+    }
+    .bk-tooltip-row-label { color: var(--muted); }
+  `;
+
+  function colourTips(view) {
+    for (const tool of view.tool_views.values()) {
+      for (const shown of tool.ttmodels?.values() ?? []) shown.stylesheets = [tip];
+    }
+  }
+
   // A plot reacts to a pointer only: who goes by keyboard is not to stop there.
   function leaveOut(node) {
     for (const child of node.querySelectorAll("*")) {
@@ -75,7 +93,10 @@
     grid.append(box);
     const views = await Bokeh.embed.embed_item(figure.item, plot);
     leaveOut(plot);
-    plots.push(...views.roots.filter((view) => "invalidate_painters" in view));
+    for (const view of views.roots.filter((one) => "invalidate_painters" in one)) {
+      colourTips(view);
+      plots.push(view);
+    }
   }
 
   async function drawNow(host) {
