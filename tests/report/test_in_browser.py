@@ -156,6 +156,7 @@ def test_names_and_labels_are_text(browser, tmp_path):
             assert min(shown.painted()) > 1000
 
 
+@pytest.mark.timeout(1500)
 def test_two_hundred_layers(browser, tmp_path):
     layers = {f"block_{number:03}_conv_states": (9, 24) for number in range(200)}
     run = recorded(MemoryStore(), layers, labels=[0, 1, 2, 3] * 15)
