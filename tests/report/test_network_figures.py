@@ -167,6 +167,8 @@ def test_runs_side_by_side(tmp_path):
     assert figure.data["number"].tolist() == [1, 2, 1, 4]  # conv, dense; empty and last
     assert figure.title.startswith("Runs differ most in conv")
     assert efficiencies({"before": runs["before"]}) is None
+    same = {"before": runs["before"], "again": runs["before"]}
+    assert efficiencies(same).title == "No layer differs in efficiency from run to run"
     other = {"before": runs["before"], "other": run_of(tmp_path / "c", ["first"])}
     assert efficiencies(other).title == "No layer has the same name in two runs"
 

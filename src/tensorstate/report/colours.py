@@ -22,7 +22,7 @@ GROUND = {"light": "#ffffff", "dark": "#14181d"}
 """The grounds that the colours are chosen for."""
 
 TOOLTIP_RULE = (
-    ".bk-Tooltip{max-width:min(36em,94vw);overflow-wrap:anywhere;--tooltip-color:#14181d;"
+    ".bk-Tooltip{max-width:min(36em,94vw);overflow-wrap:break-word;--tooltip-color:#14181d;"
     "--tooltip-text:#e3e8ee;--tooltip-border:#8d97a3;opacity:1}"
 )
 """A CSS rule for tooltips, which are the same on both grounds: long names are wrapped."""

@@ -80,11 +80,12 @@ def efficiencies(runs: Mapping[str, Mapping[str, LayerStates]]) -> Figure | None
         plot.hover.renderers = [*plot.hover.renderers, dots]
     plot.y_range.start = 0
     named_ticks(plot.xaxis, layers)
-    plot.xaxis.major_label_orientation = 0.8
     add_legend(plot)
     of_layers = data.groupby("layer", sort=False)["efficiency (%)"]
     spread = (of_layers.max() - of_layers.min())[of_layers.count() > 1]
-    if len(spread):
+    if len(spread) and spread.max() == 0:
+        title = "No layer differs in efficiency from run to run"
+    elif len(spread):
         rows = data[data["layer"] == spread.idxmax()]
         high, low = (
             rows.iloc[int(place)]
@@ -97,15 +98,13 @@ def efficiencies(runs: Mapping[str, Mapping[str, LayerStates]]) -> Figure | None
         )
         title = f"Runs differ most in {numbers}"
     else:
-        title = numbers = "No layer has the same name in two runs"
+        title = "No layer has the same name in two runs"
     return Figure(
         "efficiencies",
         title,
         plot,
         data,
-        f"Lines of the efficiency along the network, one for each of {len(tables)} runs. {title}."
-        if len(spread)
-        else f"{numbers}.",
+        f"Lines of the efficiency along the network, one for each of {len(tables)} runs. {title}.",
         "Each line is a run; a layer in which lines lie apart uses its neurons differently in "
         "these runs.",
         "Efficiencies of small samples are too low, the more so the smaller they are: compare "
@@ -171,7 +170,6 @@ def distances(runs: Mapping[str, Mapping[str, LayerStates]]) -> Figure | None:
         )
         plot.hover.renderers = [*plot.hover.renderers, dots]
     named_ticks(plot.xaxis, [*base])
-    plot.xaxis.major_label_orientation = 0.8
     add_legend(plot)
     most = data.iloc[int(data[distance].argmax())]
     numbers = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from bokeh.plotting import figure
 
 __all__ = [
+    "MOST_NAMES",
     "MOST_POINTS",
     "add_legend",
     "add_title",
+    "breakable",
     "log_spaced",
     "named_ticks",
     "new_plot",
@@ -31,7 +34,12 @@ __all__ = [
 MOST_POINTS = 200
 """A plot has about so many points at most: what a screen shows, and a page of many layers holds."""
 
+MOST_NAMES = 24
+"""An axis names no more things, and numbers them if there are."""
+
 _TICK_LENGTH = 18
+
+_WORD_LENGTH = 20
 
 
 def new_plot(
@@ -106,17 +114,41 @@ def source_of(data: pd.DataFrame) -> ColumnDataSource:
     """Return the columns for Bokeh; as lists, which take less room on a page than arrays."""
     from bokeh.models import ColumnDataSource
 
-    return ColumnDataSource({str(name): column.tolist() for name, column in data.items()})
+    columns = {str(name): column.tolist() for name, column in data.items()}
+    return ColumnDataSource(
+        {
+            name: [breakable(value) if isinstance(value, str) else value for value in values]
+            for name, values in columns.items()
+        }
+    )
 
 
-def named_ticks(axis: Any, names: Sequence[str], most: int = 24) -> None:
-    """Let an axis show names at 1, 2, 3...; whole numbers if there are more than that."""
+def breakable(words: str) -> str:
+    """Return the same text with places where a tooltip may break long words.
+
+    Examples
+    --------
+    >>> breakable("short words " + 50 * "x").split("\u200b")[1:]
+    ['xxxxxxxxxxxxxxxxxxxx', 'xxxxxxxxxx']
+    """
+    return re.sub(rf"(\S{{{_WORD_LENGTH}}})(?=\S)", "\\1\u200b", words)
+
+
+def named_ticks(
+    axis: Any, names: Sequence[str], *, most: int = MOST_NAMES, slanted: bool = True
+) -> None:
+    """Let an axis show names at 1, 2, 3...; whole numbers if there are more than that.
+
+    Names below a plot are slanted, so that they do not run into each other.
+    """
     from bokeh.models import BasicTicker, FixedTicker
 
     if len(names) > most:
         axis.ticker = BasicTicker(min_interval=1)
         return
     axis.ticker = FixedTicker(ticks=[*range(1, len(names) + 1)])
+    if slanted:
+        axis.major_label_orientation = 0.8
     axis.major_label_overrides = {
         number: text(shortened(name, _TICK_LENGTH)) for number, name in enumerate(names, 1)
     }

@@ -10,6 +10,7 @@ import pandas as pd
 from tensorstate.metrics import sample_support
 from tensorstate.report.colours import PALETTE, QUIET, fading
 from tensorstate.report.drawing import (
+    MOST_NAMES,
     add_legend,
     named_ticks,
     new_plot,
@@ -125,9 +126,8 @@ def _matrix(data: pd.DataFrame, labels: list[str]) -> Any:
     )
     plot.hover.renderers = [cells]
     plot.grid.visible = False
-    for axis in (plot.xaxis, plot.yaxis):
-        named_ticks(axis, labels, MOST_LABELS)
-    plot.xaxis.major_label_orientation = 0.8
+    named_ticks(plot.xaxis, labels, most=MOST_LABELS)
+    named_ticks(plot.yaxis, labels, most=MOST_LABELS, slanted=False)
     for share, meaning in ((0, "0: alike"), (0.5, "0.5"), (1, "1: apart")):
         colour = colours[int(share * (len(colours) - 1))]
         nowhere = [float("nan")]
@@ -224,7 +224,7 @@ def _bars(data: pd.DataFrame, names: list[str], entropy: float) -> Any:
         corrected,
         source=source,
         marker="dash",
-        size=16,
+        size=16 if len(data) <= MOST_NAMES else 6,
         line_width=2,
         color=PALETTE[1],
         legend_label="corrected for the bias of the sample",
@@ -239,6 +239,5 @@ def _bars(data: pd.DataFrame, names: list[str], entropy: float) -> Any:
     plot.hover.renderers = [bars, marks]
     plot.xgrid.visible = False
     named_ticks(plot.xaxis, names)
-    plot.xaxis.major_label_orientation = 0.8
     add_legend(plot)
     return plot

@@ -9,6 +9,7 @@ import pandas as pd
 from tensorstate.metrics import network_efficiency, sample_support
 from tensorstate.report.colours import PALETTE
 from tensorstate.report.drawing import (
+    MOST_NAMES,
     add_legend,
     named_ticks,
     new_plot,
@@ -62,7 +63,7 @@ def efficiency(run: Mapping[str, LayerStates]) -> Figure | None:
         "ceiling (%)",
         source=source,
         marker="dash",
-        size=16,
+        size=16 if len(data) <= MOST_NAMES else 6,
         line_width=2,
         color=PALETTE[1],
         legend_label="ceiling of the sample",
@@ -70,7 +71,6 @@ def efficiency(run: Mapping[str, LayerStates]) -> Figure | None:
     plot.hover.renderers = [bars, marks]
     plot.xgrid.visible = False
     named_ticks(plot.xaxis, [*run])
-    plot.xaxis.major_label_orientation = 0.8
     add_legend(plot)
     values = known.set_index("layer")["efficiency (%)"] / 100
     best, worst = str(values.idxmax()), str(values.idxmin())
@@ -88,7 +88,7 @@ def efficiency(run: Mapping[str, LayerStates]) -> Figure | None:
         f"{mean}{extremes}" if mean else extremes[0].upper() + extremes[1:],
         plot,
         data,
-        f"Bars of the efficiency of {plural(len(known), 'layer')} in order, {extremes}. A dash "
+        f"Bars of the efficiency of {plural(len(known), 'layer')} in order: {extremes}. A dash "
         "above each bar marks the most that its number of states allows.",
         "Efficiency is the entropy of the states of a layer over its number of neurons: 100 % if "
         "all patterns of firing neurons were equally frequent. The network's is the geometric mean "
