@@ -20,9 +20,6 @@ __all__ = ["WORDS", "Cell", "Overview", "Row", "overview", "share_text"]
 WEIGHT = 2
 """The weight of accuracy in the aIQ at the head of a page, as in the papers' examples."""
 
-MOST_RESAMPLED = 5_000_000
-"""States of a layer up to which all are counted again, by groups of instances, for an interval."""
-
 WORDS = (
     ("state", "The firing pattern of a layer's neurons at one position of one instance."),
     ("instances", "Inputs, such as images."),
@@ -32,7 +29,8 @@ WORDS = (
         "entropy",
         "How many bits the states need on average (Shannon, as observed). Below it the 95 % "
         "interval if other instances were drawn: it says nothing of the bias of a small sample. "
-        f"It is left out for a layer of more than {MOST_RESAMPLED:,} states.",
+        f"It is left out for a layer of more than {SAMPLE_STATES:,} states, where "
+        "entropy_interval() of the layer takes its time for it.",
     ),
     ("efficiency", "Entropy over the most it could be, one bit for each neuron: 0 to 100 %."),
     (
@@ -236,7 +234,7 @@ def _cells(layer: LayerStates, row: pd.Series[Any], parameters: bool) -> tuple[C
 
 
 def _interval(layer: LayerStates) -> str:
-    if is_live(layer) or layer.instance_count < 2 or layer.state_count > MOST_RESAMPLED:
+    if is_live(layer) or layer.instance_count < 2 or layer.state_count > SAMPLE_STATES:
         return ""
     found = layer.entropy_interval()
     if math.isnan(found["low"]):
