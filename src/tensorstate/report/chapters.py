@@ -16,9 +16,9 @@ from tensorstate.report import (
     neuron_figures,
     sample_figures,
 )
+from tensorstate.report.drawing import percent
 from tensorstate.report.embedding import Packed, PlacedFigure, pack
 from tensorstate.report.figure import Figure
-from tensorstate.report.overview import share_text
 from tensorstate.report.samples import is_live
 from tensorstate.storage import LayerStates, StateRun
 
@@ -129,7 +129,7 @@ def _in_a_line(run: str, layer: LayerStates, runs: Mapping[str, StateRun]) -> st
     states = layer.state_count
     told = f"{layer.neurons:,} neurons, {states:,} states"
     if states:
-        told += f", efficiency {share_text(layer.efficiency())}"
+        told += f", efficiency {percent(layer.efficiency())}"
     return f"{run}: {told}" if len(runs) > 1 else told
 
 

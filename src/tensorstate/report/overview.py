@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from tensorstate.metrics import aIQ, network_efficiency
+from tensorstate.report.drawing import percent
 from tensorstate.report.samples import SAMPLE_STATES, is_live, sample_of
 from tensorstate.report.tables import records
 from tensorstate.storage import LayerStates, StateRun
 
-__all__ = ["WORDS", "Cell", "Overview", "Row", "overview", "share_text"]
+__all__ = ["WORDS", "Cell", "Overview", "Row", "overview"]
 
 WEIGHT = 2
-"""The weight of accuracy in the aIQ at the head of a page, as in the papers' examples."""
+"""The weight of accuracy in the aIQ at the head of a page, as in the tutorial."""
 
 WORDS = (
     ("state", "The firing pattern of a layer's neurons at one position of one instance."),
@@ -153,17 +154,6 @@ def overview(
     )
 
 
-def share_text(share: float) -> str:
-    """Write a number from 0 to 1 in percent.
-
-    Examples
-    --------
-    >>> share_text(0.3308)
-    '33.1 %'
-    """
-    return f"{100 * share:.1f} %"
-
-
 def _facts(
     run: StateRun,
     summary: pd.DataFrame,
@@ -171,11 +161,11 @@ def _facts(
     accuracy: float | None,
     quotient: float | None,
 ) -> list[tuple[str, str]]:
-    facts = [("network efficiency", "none: no states" if network is None else share_text(network))]
+    facts = [("network efficiency", "none: no states" if network is None else percent(network))]
     if accuracy is not None:
-        facts.append(("accuracy", share_text(accuracy)))
+        facts.append(("accuracy", percent(accuracy)))
     if quotient is not None:
-        facts.append((f"aIQ, weight {WEIGHT}", share_text(quotient)))
+        facts.append((f"aIQ, weight {WEIGHT}", percent(quotient)))
     facts += [
         ("instances", f"{run.instances:,}"),
         ("layers", f"{len(run):,}"),
@@ -227,8 +217,8 @@ def _cells(layer: LayerStates, row: pd.Series[Any], parameters: bool) -> tuple[C
     return (
         *cells,
         Cell(f"{row['entropy']:.3f} bits", _interval(layer)),
-        Cell(share_text(share), share=round(100 * min(share, 1.0), 1)),
-        Cell(share_text(row["coverage"])),
+        Cell(percent(share), share=round(100 * min(share, 1.0), 1)),
+        Cell(percent(row["coverage"])),
         Cell(_dead(layer)),
     )
 
