@@ -22,8 +22,8 @@ from tensorstate.report.drawing import (
 from tensorstate.report.figure import Figure
 from tensorstate.report.samples import (
     SAMPLE_STATES,
-    has_labels,
     is_live,
+    labels_of,
     sample_of,
     sampled_words,
 )
@@ -51,18 +51,19 @@ def label_overlap(layer: LayerStates, most_states: int = SAMPLE_STATES) -> Figur
         None if the layer has no states, was captured with ``histogram="live"``, or there are no
         two labels. Of more than 25 labels, those that are most like another one are shown.
     """
-    if layer.state_count == 0 or is_live(layer) or not has_labels(layer):
+    labels = None if layer.state_count == 0 or is_live(layer) else labels_of(layer)
+    if labels is None:
         return None
     instances = sample_of(layer, most_states)
-    pairs = layer.label_overlap(instances=instances).reset_index()
+    pairs = layer.label_overlap(labels, instances).reset_index()
     pairs = pairs.astype({"label": str, "other": str})
-    labels = pairs["label"].unique()
-    if len(labels) < 2:
+    names = pairs["label"].unique()
+    if len(names) < 2:
         return None
     others = pairs[pairs["label"] != pairs["other"]]
     nearest = others.groupby("label")["distance"].min()
     kept = set(nearest.sort_values(kind="stable").index[:MOST_LABELS])
-    shown = [label for label in labels if label in kept]
+    shown = [name for name in names if name in kept]
     pairs = pairs[pairs["label"].isin(kept) & pairs["other"].isin(kept)]
     data = pd.DataFrame(
         {
@@ -75,7 +76,7 @@ def label_overlap(layer: LayerStates, most_states: int = SAMPLE_STATES) -> Figur
     plot = _matrix(data, shown)
     alike = others.iloc[int(others["distance"].argmin())]
     unlike = others.iloc[int(others["distance"].argmax())]
-    some = len(shown) < len(labels)
+    some = len(shown) < len(names)
     pair = f"{shortened(alike['label'], 30)} and {shortened(alike['other'], 30)}"
     return Figure(
         "label_overlap",
@@ -83,7 +84,7 @@ def label_overlap(layer: LayerStates, most_states: int = SAMPLE_STATES) -> Figur
         plot,
         data,
         f"Matrix of {len(shown)} by {len(shown)} labels"
-        + (f" of {len(labels):,}, those that are most like another one" if some else "")
+        + (f" of {len(names):,}, those that are most like another one" if some else "")
         + f", coloured by the distance of their states: from {alike['distance']:.3g} ({pair}) to "
         f"{unlike['distance']:.3g} ({shortened(unlike['label'], 30)} and "
         f"{shortened(unlike['other'], 30)}).",
@@ -157,12 +158,13 @@ def label_information(
     rows = []
     sampled = []
     for number, (name, layer) in enumerate(run.items(), 1):
-        if layer.state_count == 0 or is_live(layer) or not has_labels(layer):
+        labels = None if layer.state_count == 0 or is_live(layer) else labels_of(layer)
+        if labels is None:
             continue
         instances = sample_of(layer, most_states)
         if instances is not None:
             sampled.append(name)
-        told = layer.label_information(instances=instances)
+        told = layer.label_information(labels, instances)
         flag = sample_support(*layer.spectrum(), layer.neurons).flag
         rows.append((number, name, *told[["information", "corrected", "label_entropy"]], flag))
     if not rows:

@@ -17,8 +17,8 @@ from tensorstate.storage import LayerStates
 
 __all__ = ["rarefaction"]
 
-MOST_HALVES = 12
-"""Instances are halved so often at most."""
+MOST_SIZES = 8
+"""A line has so many points at most, each with half of the instances of the next one."""
 
 STILL_RISES = 0.02
 """A line that rises by more than this share of its end with twice the instances still rises."""
@@ -109,7 +109,7 @@ def rarefaction(
 def _curve(layer: LayerStates, most_states: int, seed: int) -> pd.DataFrame:
     chosen = layer.spread_instances(most_states)
     shuffled = np.random.default_rng(seed).permutation(chosen)
-    sizes = np.unique(len(shuffled) >> np.arange(len(shuffled).bit_length()))[-MOST_HALVES:]
+    sizes = np.unique(len(shuffled) >> np.arange(len(shuffled).bit_length()))[-MOST_SIZES:]
     groups = np.split(shuffled, sizes)[:-1]
     counted = [layer.histogram(np.sort(group)) for group in groups]
     spectra = weighted_spectra(counted, np.tri(len(sizes), dtype=np.int64))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tensorstate.report.drawing import plural
 from tensorstate.storage import LayerStates
 
-__all__ = ["SAMPLE_STATES", "has_labels", "is_live", "sample_of", "sampled_words"]
+__all__ = ["SAMPLE_STATES", "is_live", "labels_of", "sample_of", "sampled_words"]
 
 SAMPLE_STATES = 1_000_000
 """Of layers with more states, figures that need the states themselves look at about so many."""
@@ -20,9 +20,9 @@ def is_live(layer: LayerStates) -> bool:
     return info is not None and info.histogram == "live"
 
 
-def has_labels(layer: LayerStates) -> bool:
-    """Whether the run of the layer has labels."""
-    return layer._run_labels() is not None
+def labels_of(layer: LayerStates) -> ArrayLike | None:
+    """Return the labels that the run of the layer has, if it has any."""
+    return layer._run_labels()
 
 
 def sample_of(layer: LayerStates, most_states: int) -> NDArray[np.int64] | None:

@@ -246,8 +246,8 @@ class SampleStatistics:
             return numbers.all()
         wanted = max(states * numbers.count // self.state_count, 1)
         length = -(-wanted // STRETCHES)
-        starts = np.linspace(0, numbers.count - length, -(-wanted // length)).astype(np.int64)
-        return numbers.at(np.unique(starts[:, None] + np.arange(length)))
+        starts = np.linspace(0, numbers.count - length, wanted // length).astype(np.int64)
+        return numbers.at((starts[:, None] + np.arange(length)).ravel())
 
     def _groups(
         self,
