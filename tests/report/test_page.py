@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bokeh.embed import json_item
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 import tensorstate as ts
 from tensorstate.report import layer_figures, network_figures
@@ -136,6 +136,17 @@ def test_files_of_numbers_have_tame_names():
     for number in range(len(HOSTILE)):
         for figure in page.figures(f"figures-layer-{number}"):
             assert re.fullmatch(r"[A-Za-z0-9_-]{1,100}\.csv", figure["file"])
+
+
+def test_histograms_are_kept_in_memory_only_where_they_cannot_be_read_again(tmp_path):
+    path = tmp_path / "run.zarr"
+    recorded(path, {"a": (3, 4), "b": (2, 200)})
+    read_only = ts.open_run(LocalStore(path, read_only=True))
+    asked = read_only.report().numbers
+    assert all(layer._everything._counted is not None for layer in read_only.values())
+    run = ts.open_run(path)
+    assert run.report(compare=ts.open_run(path)).numbers[0]["layers"] == asked[0]["layers"]
+    assert all(layer._everything._counted is None for layer in run.values())
 
 
 def test_numbers_of_runs_without_states():

@@ -19,7 +19,7 @@ from tensorstate.report import (
 from tensorstate.report.drawing import percent
 from tensorstate.report.embedding import Packed, PlacedFigure, pack
 from tensorstate.report.figure import Figure
-from tensorstate.report.samples import is_live
+from tensorstate.report.samples import is_live, release
 from tensorstate.storage import LayerStates, StateRun
 
 __all__ = ["Chapter", "layer_chapters", "network_chapter"]
@@ -105,6 +105,8 @@ def layer_chapters(runs: Mapping[str, StateRun], anchors: Mapping[str, str]) -> 
             groups = [[placed for group in groups for placed in group]]
         about = "; ".join(_in_a_line(run, layer, runs) for run, layer in layers.items())
         notes = [note for run, layer in layers.items() for note in _notes(run, layer, runs)]
+        for layer in layers.values():
+            release(layer)
         yield Chapter(name, anchor, about, notes, pack(f"figures-{anchor}", groups))
 
 

@@ -18,6 +18,7 @@ from tensorstate._version import __version__
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.report.colours import css_variables
 from tensorstate.report.overview import WORDS, Overview, overview
+from tensorstate.report.samples import release
 from tensorstate.storage import LayerStates, StateRun
 
 try:
@@ -156,6 +157,7 @@ def make_report(
             if layer.state_count:
                 with counting(layer):
                     layer.spectrum()
+                release(layer)
         with drawing(sum(map(len, runs.values())) + len(names)) as advance:
             overviews = []
             for name, run in runs.items():
