@@ -15,7 +15,7 @@ from PIL import Image
 import tensorstate as ts
 from tests.cli.programs import ROOT, command, put_on_path
 
-COMMANDS = ("capture", "count", "plan", "info", "verify")
+COMMANDS = ("capture", "count", "plan", "info", "verify", "report")
 
 NETWORKS = """
 import torch

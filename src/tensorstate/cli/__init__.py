@@ -29,7 +29,7 @@ _LIBRARIES = (
 )
 """Whose versions are told, of those that are installed."""
 
-_COMMANDS = ("capture", "count", "demo", "info", "plan", "verify")
+_COMMANDS = ("capture", "count", "demo", "info", "plan", "report", "verify")
 
 
 class _Commands(click.Group):
