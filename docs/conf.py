@@ -41,6 +41,8 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "inherited-members": True}
 numpydoc_show_class_members = False
 
+smartquotes = False  # quotes and dashes of code stay what they are
+
 html_theme = "furo"
 html_title = f"tensorstate {version}"
 html_static_path = ["_static"]
@@ -64,6 +66,16 @@ def _block_math(self: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def _end_blocks(app: Sphinx, document: nodes.document) -> None:
+    """Take away the empty line with which the output of an example ends for doctest."""
+    for block in document.findall(nodes.literal_block):
+        text = block.astext().rstrip("\n")
+        block.rawsource = text
+        block.children = []
+        block += nodes.Text(text)
+
+
 def setup(app: Sphinx) -> None:
     """Write formulas as MathML, which browsers show without a script from the network."""
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
+    app.connect("doctree-read", _end_blocks)

@@ -34,7 +34,7 @@ WITH_COMMANDS = [name for name, text in PAGES.items() if blocks(text, "sh")]
 
 @pytest.fixture
 def run(tmp_path):
-    """Run the commands of a page in a folder of their own, with the programs of this environment."""
+    """Run the commands of a page in a folder of their own, with this environment's programs."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, command in (
@@ -131,14 +131,14 @@ def test_the_pages_are_built_without_a_warning_and_load_nothing_from_elsewhere(t
         timeout=500,
     )
     assert ended.returncode == 0, ended.stderr
-    for page in tmp_path.rglob("*.html"):
+    pages = {page: page.read_text() for page in tmp_path.rglob("*.html")}
+    for page, text in pages.items():
         resources = Resources()
-        resources.feed(page.read_text())
+        resources.feed(text)
         assert resources.found
         for address in resources.found:
             assert "//" not in address, f"{page.name} loads {address}"
             assert (page.parent / address.split("?")[0]).exists()
-    for name in ts.__all__:
-        if name != "__version__":
-            found = [page for page in tmp_path.rglob("*.html") if f'id="tensorstate.{name}"' in page.read_text()]
-            assert len(found) == 1, f"{name} is not in the reference"
+    for name in set(dir(ts)) - {"__version__"}:
+        anchors = sum(text.count(f'id="tensorstate.{name}"') for text in pages.values())
+        assert anchors == 1, f"{name} is not in the reference"
