@@ -21,8 +21,15 @@ DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
 
-# What is shown and not run: commands that install something, or need what no test has.
-SHOWN = {"installation.md": 2, "how-to/slurm.md": 1}
+# What is shown and not run: commands that install something, that measure for long or that need what
+# no test has; and a folder's tree.
+SHOWN = {
+    "installation.md": 2,
+    "how-to/slurm.md": 1,
+    "explanation/memory.md": 1,
+    "explanation/reliability.md": 1,
+    "reference/store-format.md": 1,
+}
 
 
 def blocks(text, language):
