@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -107,6 +108,12 @@ def test_every_block_of_code_is_run(page):
     for block in blocks(text, "python"):
         assert block.startswith(">>> "), block
         assert block.endswith("\n\n"), f"the end is taken for output: {block}"
+
+
+def test_every_extra_is_listed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = re.findall(r"^\| `(\w+)` \|", PAGES["installation.md"], re.MULTILINE)
+    assert sorted(listed) == sorted(project["optional-dependencies"])
 
 
 class Resources(HTMLParser):
