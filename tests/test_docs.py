@@ -22,8 +22,8 @@ DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
 
-# What is shown and not run: commands that install something, that measure for long or that need what
-# no test has; and a folder's tree.
+# What is shown and not run: commands that install something, that measure for long or that need
+# what no test has; and a folder's tree.
 SHOWN = {
     "installation.md": 2,
     "how-to/slurm.md": 1,
