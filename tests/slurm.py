@@ -91,9 +91,9 @@ def one_node_slurm(folder: Path) -> Iterator[dict[str, str]]:
             wait_until(lambda: not _output(["squeue", "--noheader"], environment).strip())
 
 
-def wait_until(is_true) -> None:
+def wait_until(is_true, seconds: float = SECONDS) -> None:
     """Wait for something that another process does."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < end, "it did not come true in time"
         time.sleep(0.1)
