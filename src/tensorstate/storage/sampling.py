@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tensorstate.counting import StateHistogram
 from tensorstate.counting.memory import MemoryLimit
