@@ -40,10 +40,15 @@ from benchmarks.counting import prepare_tensorstate
 
 WIDTH = 16
 BATCH = 1 << 20
+SPREAD = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number whose multiples, modulo 2**64, are spread evenly."""
 
 
-def make_rows(folder: Path, rows: int, sources: list[str]) -> None:
-    """Write the same random rows in every format that is needed."""
+def make_rows(folder: Path, rows: int, sources: list[str], distinct: int | None = None) -> None:
+    """Write the same random rows in every format that is needed.
+
+    All are distinct, as good as certainly; or they are drawn from so many equally frequent states.
+    """
     import zarr
 
     stored = mapped = parquet = None
@@ -69,7 +74,9 @@ def make_rows(folder: Path, rows: int, sources: list[str]) -> None:
         )
     rng = np.random.default_rng(20260101)
     for start in range(0, rows, BATCH):
-        words = rng.integers(0, 2**64, (min(BATCH, rows - start), 2), dtype=np.uint64)
+        words = rng.integers(0, distinct or 2**64, (min(BATCH, rows - start), 2), dtype=np.uint64)
+        if distinct:
+            words[:, 1] = words[:, 0] * SPREAD
         part = slice(start, start + len(words))
         if stored is not None:
             stored[part] = words.view(np.uint8)

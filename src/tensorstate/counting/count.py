@@ -45,6 +45,9 @@ from tensorstate.counting.spill import SpillDirectory
 
 __all__ = ["count_here", "count_states"]
 
+MOST_COPIES = 1 << 12
+"""No more copies than this are sent to merge tasks: Dask takes longer for each than for a key."""
+
 
 def count_states(
     states: Any,
@@ -154,7 +157,6 @@ def _count_in_memory(
     blocks: list[Block], plan: CountPlan, where: Scheduler, progress: bool | None
 ) -> StateHistogram:
     bits = plan.partitions.bit_length() - 1
-    ranges = _ranges(bits, where.threads)
     work = _work(blocks)
     # With more blocks than threads, Dask gives the next one to the thread that is free.
     if where.in_process and 1 < len(blocks) <= where.threads and Claims.suit(blocks):
@@ -166,10 +168,11 @@ def _count_in_memory(
         whole = "whole-" + counted[0][0]
         parts = compute(graph | {whole: (merged, counted[0])}, [whole], where, progress, work)
     elif where.in_process:
-        results = _merge_in_one_room(graph, counted, ranges)
+        results = _merge_in_one_room(graph, counted, _ranges(bits, where.threads))
         room, *filled = compute(graph, results, where, progress, work)
         parts = _parts(room, filled)
     else:
+        ranges = _ranges(bits, where.threads, MOST_COPIES // len(blocks))
         results = _merge_copies(graph, counted, ranges)
         parts = compute(graph, results, where, progress, work)
     return StateHistogram.from_parts(parts, plan.width)
@@ -239,10 +242,11 @@ def _count(
     return count_block(rows, block.rows, width, block.first_row, bits, table_bytes, is_all=is_all)
 
 
-def _ranges(bits: int, threads: int) -> list[tuple[int, int]]:
+def _ranges(bits: int, threads: int, most: int | None = None) -> list[tuple[int, int]]:
     """Divide the partitions among merge tasks: enough of them to keep all threads busy."""
     partitions = 1 << bits
     tasks = 1 if threads == 1 else min(partitions, MERGES_PER_THREAD * threads)
+    tasks = tasks if most is None else max(min(tasks, most), 1)
     return list(pairwise(partitions * task // tasks for task in range(tasks + 1)))
 
 

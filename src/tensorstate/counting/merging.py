@@ -58,10 +58,9 @@ class SpillJob:
         """Words of a key."""
         return words_per_key(self.width)
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the spill files, in the order of their rows."""
-        return [f"block-{number}" for number in range(self.files)]
+    def name(self, number: int) -> str:
+        """Return the name of a spill file; they are numbered in the order of their rows."""
+        return f"block-{number}"
 
     @property
     def group_bytes(self) -> int:
@@ -73,7 +72,8 @@ class SpillJob:
 
     def open(self, chosen: range) -> list[SpillFile]:
         """Open all spill files, to read a range of partitions."""
-        return SpillFile.open(self.directory, self.names, self.words, 1 << self.bits, chosen)
+        names = [self.name(number) for number in range(self.files)]
+        return SpillFile.open(self.directory, names, self.words, 1 << self.bits, chosen)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -83,7 +83,7 @@ def spill_block(block: Block, number: int, job: SpillJob) -> str:
 
     A file that is there already was written by a twin of this task, and holds the same.
     """
-    name = job.names[number]
+    name = job.name(number)
     ours = turns(job)
     with ours.turn() as scratch:
         if not job.directory.exists(name):
@@ -103,26 +103,38 @@ def spill_block(block: Block, number: int, job: SpillJob) -> str:
 
 
 def merge_graph(spilled: list[Key], job: SpillJob, tasks: int) -> tuple[Graph, list[Key]]:
-    """Return the tasks that merge all spill files, and their keys."""
-    merge = "merge-" + spilled[0][0]
+    """Return the tasks that merge all spill files, and their keys.
+
+    They wait for one task, which waits for all that spill: if each of them waited for all, the
+    scheduler would have to keep, and to send, as many dependencies as there are pairs. Dask lets a
+    task run where something is that it needs; so each needs one of the names too, which are
+    everywhere.
+    """
+    merge, written = "merge-" + spilled[0][0], "written-" + spilled[0][0]
     partitions = 1 << job.bits
     edges = pairwise(partitions * task // tasks for task in range(tasks + 1))
-    graph: Graph = {
-        (merge, number): (merge_partitions, spilled, number, *chosen, job)
+    merges: Graph = {
+        (merge, number): (
+            merge_partitions,
+            [written, spilled[len(spilled) * number // tasks]],
+            number,
+            *chosen,
+            job,
+        )
         for number, chosen in enumerate(edges)
     }
-    return graph, list(graph)
+    return {written: (len, spilled), **merges}, list(merges)
 
 
 def merge_partitions(
-    spilled: list[str], number: int, first: int, last: int, job: SpillJob
+    needed: list[int | str], number: int, first: int, last: int, job: SpillJob
 ) -> list[OutsidePart]:
     """Merge the partitions from `first` up to `last` of all files, and tell what they give.
 
     Parameters
     ----------
-    spilled : list of str
-        The spill files, which are there by now.
+    needed : list
+        How many spill files there are, all of them by now; and the name of one.
     number : int
         Of this task.
     first, last : int
