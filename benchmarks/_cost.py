@@ -1,10 +1,10 @@
 """A model of what a count costs, and the runs on which it is fitted.
 
-The seconds that threads spend in the tasks of a count are taken for a sum: so much for a byte that is
-read, for a row, for a distinct state, and so on. Tasks that read rows (map) and tasks that merge what
-these found are measured apart. What each costs is fitted by least squares of relative errors, and
-is never negative. A count takes the seconds of all its tasks, divided by the number of threads, and
-what is outside tasks: a moment for every count, and for states that are loaded at the end.
+The seconds that threads spend in the tasks of a count are taken for a sum: so much for a byte that
+is read, for a row, for a distinct state, and so on. Tasks that read rows (map) and tasks that merge
+what these found are measured apart. What each costs is fitted by least squares of relative errors,
+and is never negative. A count takes the seconds of all its tasks, divided by the number of threads,
+and what is outside tasks: a moment for every count, and for states that are loaded at the end.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def measured(shape: Shape, folder: Path, threads: int) -> dict[str, Any]:
     -------
     dict
         Of what `MAP`, `MERGE` and `OUTSIDE` name; ``threads``; ``seconds`` on the clock;
-        ``map_seconds`` and ``merge_seconds``, thread-seconds of tasks; and ``outside_seconds``, what
-        is left when these are shared by the threads.
+        ``map_seconds`` and ``merge_seconds``, thread-seconds of tasks; and ``outside_seconds``,
+        what is left when these are shared by the threads.
     """
     from benchmarks.counting import prepare_tensorstate
     from tensorstate.counting import count_states

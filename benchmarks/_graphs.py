@@ -1,4 +1,4 @@
-"""The graphs that counts of many states have, as the package makes them, and what they would cost."""
+"""The graphs of counts of many states, as the package makes them, and what they would cost."""
 
 from __future__ import annotations
 
@@ -165,7 +165,9 @@ def modelled(count: Planned, costs: Costs, width: int, distinct: int) -> dict[An
         "opened": count.opened(distinct) / merges,
         "merge_tasks": 1,
     }
-    merge_cost = Modelled("merge", costs.merge_seconds(merge), 100 * max((1 << job.bits) // merges, 1))
+    merge_cost = Modelled(
+        "merge", costs.merge_seconds(merge), 100 * max((1 << job.bits) // merges, 1)
+    )
     found = {}
     for key, task in count.graph.items():
         step = step_of(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -15,8 +16,10 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "Timings",
+    "add_ratios_option",
     "in_own_process",
     "interleaved",
+    "keep_ratios",
     "machine",
     "markdown",
     "measure",
@@ -134,6 +137,19 @@ def take_turns(
             found[name].append(cell(name))
             print(f"{name}: {found[name][-1]['seconds']:.2f} s", file=sys.stderr)
     return found
+
+
+def add_ratios_option(parser: argparse.ArgumentParser) -> None:
+    """Let a benchmark be asked for its ratios, which `keep_ratios` writes."""
+    parser.add_argument(
+        "--ratios", metavar="FILE", help="for how many times as fast as its peers ours is, as JSON"
+    )
+
+
+def keep_ratios(file: str | None, ratios: Mapping[str, float]) -> None:
+    """Write how many times as fast as a peer ours is, by what is compared, if there is a file."""
+    if file:
+        Path(file).write_text(json.dumps(ratios, indent=1))
 
 
 def _resident(field: str) -> float:

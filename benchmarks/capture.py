@@ -26,7 +26,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import copy
 
 import tensorstate as ts
-from benchmarks._measure import Timings, interleaved, machine, markdown
+from benchmarks._measure import (
+    Timings,
+    add_ratios_option,
+    interleaved,
+    keep_ratios,
+    machine,
+    markdown,
+)
 from benchmarks._networks import Subject, in_keras, in_torch
 
 SUBJECTS = {"keras": in_keras, "torch": in_torch}
@@ -98,6 +105,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=7)
+    add_ratios_option(parser)
     options = parser.parse_args()
 
     subject = SUBJECTS[options.framework](options.model, options.images, options.batch)
@@ -112,6 +120,10 @@ def main() -> None:
         ]
         for way, t in timings.items()
     ]
+    ratios = {
+        way: median(plain.cpu) / median(t.cpu) for way, t in timings.items() if "captured" in way
+    }
+    keep_ratios(options.ratios, ratios)
     print(markdown(["network", "CPU s, median", "min", "max", "CPU ratio", "wall ratio"], table))
     versions = ", ".join(f"{name} {version(name)}" for name in (*subject.packages, "zarr"))
     print(

@@ -22,7 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks._measure import in_own_process, machine, markdown, measure, pin, versions
+from benchmarks._measure import (
+    add_ratios_option,
+    in_own_process,
+    keep_ratios,
+    machine,
+    markdown,
+    measure,
+    pin,
+    versions,
+)
 
 U8Array = npt.NDArray[np.uint8]
 Result = tuple[npt.NDArray[np.int64], ...]
@@ -326,18 +335,29 @@ def compare(kind: str, width: int, rows: int, threads: int, options: argparse.Na
     return found
 
 
-def table(results: list[dict[str, Any]], names: list[str]) -> str:
-    """Return all results as Markdown: a row for each input, a column for each counter."""
+def by_input(results: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, dict[str, Any]]]:
+    """Return the results of each input, by counter."""
     inputs: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for result in results:
         if "error" not in result:
             key = (result["width"], result["kind"], result["threads"], result["rows"])
             inputs.setdefault(key, {})[result["counter"]] = result
+    return inputs
+
+
+def ratio_to_peers(found: dict[str, dict[str, Any]]) -> float | None:
+    """Return how many times as fast as the best peer ours is, if both were measured."""
+    ours = found.get("tensorstate")
+    peers = [result["ns_per_row"] for name, result in found.items() if name != "tensorstate"]
+    return min(peers) / ours["ns_per_row"] if ours and peers else None
+
+
+def table(results: list[dict[str, Any]], names: list[str]) -> str:
+    """Return all results as Markdown: a row for each input, a column for each counter."""
     lines = []
-    for (width, kind, threads, rows), found in inputs.items():
-        ours = found.get("tensorstate")
-        peers = [result["ns_per_row"] for name, result in found.items() if name != "tensorstate"]
-        ratio = f"{min(peers) / ours['ns_per_row']:.1f}x" if ours and peers else ""
+    for (width, kind, threads, rows), found in by_input(results).items():
+        ours, fastest = found.get("tensorstate"), ratio_to_peers(found)
+        ratio = "" if fastest is None else f"{fastest:.1f}x"
         reads = f"{statistics.median(ours['seconds']) / ours['read_seconds']:.0f}" if ours else ""
         cells = [
             f"{found[name]['ns_per_row']:.1f} ({found[name]['peak_bytes'] / 2**20:.0f})"
@@ -378,6 +398,7 @@ def main() -> None:
         help="let every counter tell the first row of each state, as ours always does",
     )
     parser.add_argument("--json", help="file for the figures")
+    add_ratios_option(parser)
     parser.add_argument("--cell", nargs=7, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
@@ -404,6 +425,14 @@ def main() -> None:
     for result in results:
         if "error" in result:
             print(f"\n{result['counter']} failed: {result['error']}")
+    keep_ratios(
+        options.ratios,
+        {
+            f"W={width} {kind}, threads: {threads}": ratio
+            for (width, kind, threads, _), found in by_input(results).items()
+            if (ratio := ratio_to_peers(found)) is not None
+        },
+    )
     if options.json:
         facts = {
             "job": options.job,

@@ -21,7 +21,14 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks._measure import interleaved, machine, markdown, pin
+from benchmarks._measure import (
+    add_ratios_option,
+    interleaved,
+    keep_ratios,
+    machine,
+    markdown,
+    pin,
+)
 from tensorstate.bits import compress_states
 from tensorstate.firing import cofiring_counts, firing_counts
 
@@ -48,10 +55,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--repeats", type=int, default=5)
+    add_ratios_option(parser)
     options = parser.parse_args()
 
     pin(1)
-    table = []
+    table, kept = [], {}
     for neurons in NEURONS:
         rng = np.random.default_rng(0)
         packed = compress_states(rng.random((options.rows, neurons), dtype=np.float32) - 0.7)
@@ -66,6 +74,7 @@ def main() -> None:
         timings = interleaved(ways, options.repeats)
         ns = {way: 1e9 * median(timings[way].wall) / options.rows for way in ways}
         ratios = ns["sums"] / ns["counts"], ns["products"] / ns["pairs"]
+        kept |= {f"{neurons} neurons": ratios[0], f"pairs of {neurons} neurons": ratios[1]}
         table.append(
             [neurons]
             + [f"{ns[way]:.1f}" for way in ("counts", "sums")]
@@ -73,6 +82,7 @@ def main() -> None:
             + [f"{ns[way]:.0f}" for way in ("pairs", "products")]
             + [f"{ratios[1]:.1f}"]
         )
+    keep_ratios(options.ratios, kept)
     head = ["neurons", "neurons alone", "np.sum", "ratio", "pairs", "np.matmul", "ratio"]
     print(markdown(head, table))
     print(

@@ -28,7 +28,9 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from benchmarks._measure import (
+    add_ratios_option,
     in_own_process,
+    keep_ratios,
     machine,
     markdown,
     measure,
@@ -143,12 +145,24 @@ def cell(name: str, folder: str, threads: int, limit: int) -> dict[str, Any]:
     return {"counter": name, "seconds": seconds, "peak_bytes": peak, "result": list(result)}
 
 
-def table(results: dict[str, list[dict[str, Any]]], rows: int, limit: int) -> str:
-    """Return all results as Markdown: a row for each counter."""
-    times = {
+def medians(results: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Return the seconds of each counter."""
+    return {
         name: statistics.median(cell["seconds"] for cell in cells)
         for name, cells in results.items()
     }
+
+
+def ratios(results: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Return how many times as fast as DuckDB each of ours is, if DuckDB was measured."""
+    times = medians(results)
+    peer = times.pop("duckdb", None)
+    return {NAMES[name]: peer / seconds for name, seconds in times.items() if peer is not None}
+
+
+def table(results: dict[str, list[dict[str, Any]]], rows: int, limit: int) -> str:
+    """Return all results as Markdown: a row for each counter."""
+    times = medians(results)
     lines = []
     for name, seconds in times.items():
         ratio = f"{times['duckdb'] / seconds:.1f}x" if "duckdb" in times else ""
@@ -177,6 +191,7 @@ def main() -> None:
     parser.add_argument("--counters", nargs="+", default=list(COUNTERS), choices=COUNTERS)
     parser.add_argument("--folder", help="for rows and spill files; temporary by default")
     parser.add_argument("--json", help="file for the figures")
+    add_ratios_option(parser)
     parser.add_argument("--cell", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
@@ -202,6 +217,7 @@ def main() -> None:
     print(table(results, rows, limit))
     compared = versions(["numpy", "numba", "dask", "zarr", *(results.keys() & {"duckdb"})])
     print(f"\n{machine()}; {compared}.")
+    keep_ratios(options.ratios, ratios(results))
     if options.json:
         facts = {"machine": machine(), "versions": compared, "rows": rows, "limit": limit}
         Path(options.json).write_text(json.dumps({**facts, "results": results}, indent=1))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._measure import interleaved, machine, markdown
+from benchmarks._measure import add_ratios_option, interleaved, keep_ratios, machine, markdown
 from tensorstate.bits import compress_states
 
 NEURONS = (10, 20, 50, 64, 100, 512)
@@ -34,9 +34,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--megabytes", type=int, default=160, help="size of the activations")
     parser.add_argument("--repeats", type=int, default=9)
+    add_ratios_option(parser)
     options = parser.parse_args()
 
-    table = []
+    table, ratios = [], {}
     for neurons in NEURONS:
         rows = options.megabytes * 1_000_000 // (4 * neurons)
         x = np.random.default_rng(0).standard_normal((rows, neurons), dtype=np.float32)
@@ -50,8 +51,9 @@ def main() -> None:
         }
         timings = interleaved(ways, options.repeats)
         speed = {way: x.nbytes / 1e9 / median(timings[way].wall) for way in ways}
-        ratio = speed["tensorstate"] / speed["packbits"]
+        ratio = ratios[f"{neurons} neurons"] = speed["tensorstate"] / speed["packbits"]
         table.append([neurons, *(f"{speed[way]:.1f}" for way in ways), f"{ratio:.1f}"])
+    keep_ratios(options.ratios, ratios)
     header = ["neurons", "one read", "tensorstate", "channels first", "np.packbits", "ratio"]
     print(markdown(header, table))
     print(

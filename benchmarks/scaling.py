@@ -4,10 +4,10 @@
 
 First a model of the cost is fitted to counts of 10^6 to 3 * 10^7 rows (10^9 with ``--long``), each
 in a process of its own, from NumPy files that are mapped; and it predicts runs that it was not
-fitted to. Then the graph of a count of 10^12 states, as the package makes it for 10 to 1,000 workers,
-runs on a simulated cluster: Dask's own scheduler, tasks that only take the time that the model
-says, and no network or file system that could be too slow. A table tells what grows faster than
-the cluster, and the last one how long Dask's scheduler takes for a task that does nothing.
+fitted to. Then the graph of a count of 10^12 states, as the package makes it for 10 to 1,000
+workers, runs on a simulated cluster: Dask's own scheduler, tasks that only take the time that the
+model says, and no file system that could be too slow. A table tells what grows faster than the
+cluster, and the last one how long Dask's scheduler takes for a task that does nothing.
 """
 
 from __future__ import annotations
@@ -114,17 +114,19 @@ def fitted(used: list[dict[str, Any]], others: list[dict[str, Any]], costs: Cost
 def coefficients(costs: Costs) -> str:
     """Return a table of what one of each costs."""
     lines = [
-        [NAMES[name], *(f"{1e9 * of[name]:.4g}" if name in of else "" for of in costs)]
+        [NAMES[name], *(f"{1e9 * of[name]:.4g}" if name in of else "" for of in costs[:2])]
         for name in dict.fromkeys((*MAP, *MERGE))
         if name not in ("map_tasks", "merge_tasks")
     ]
     task = [1e9 * costs.map["map_tasks"], 1e9 * costs.merge["merge_tasks"]]
     lines.append(["task", *(f"{cost:.4g}" for cost in task)])
     outside = (1e3 * costs.outside["runs"], 1e9 * costs.outside["loaded"])
-    said = "\n\nA count takes {:.1f} ms besides, and {:.4g} ns for a state that is loaded at the end."
-    return markdown(["thread-nanoseconds for a", "when rows are read", "when merged"], lines) + said.format(
-        *outside
+    said = (
+        "\n\nA count takes {:.1f} ms besides, and {:.4g} ns for a state that is loaded at the end."
     )
+    return markdown(
+        ["thread-nanoseconds for a", "when rows are read", "when merged"], lines
+    ) + said.format(*outside)
 
 
 def facts_of(count: Planned, width: int, distinct: int) -> dict[str, float]:
@@ -184,7 +186,9 @@ def spent(states: int, workers: int, costs: Costs) -> str:
     lines = []
     for name in columns[0][0]:
         step, _, what = name.partition(": ")
-        cells = (f"{parts[name] / 3600:.1f} ({parts[name] / total:.0%})" for parts, total in columns)
+        cells = (
+            f"{parts[name] / 3600:.1f} ({parts[name] / total:.0%})" for parts, total in columns
+        )
         lines.append([step, NAMES[what], *cells])
     return markdown(["step", "for each", "all distinct, thread-hours", "few distinct"], lines)
 

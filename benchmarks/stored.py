@@ -27,7 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks._measure import (
+    add_ratios_option,
     in_own_process,
+    keep_ratios,
     machine,
     markdown,
     measure,
@@ -152,17 +154,30 @@ def compare(kind: str, width: int, rows: int, options: argparse.Namespace) -> di
     return {**facts, "stored_bytes": sizes, "cells": found}
 
 
+def medians(result: dict[str, Any], which: str) -> dict[str, float]:
+    """Return the median of one of the figures of each counter."""
+    return {
+        name: statistics.median(cell[which] for cell in cells)
+        for name, cells in result["cells"].items()
+    }
+
+
+def ratios(results: list[dict[str, Any]]) -> dict[str, float]:
+    """Return how many times as fast as DuckDB ours is, by input."""
+    found = {}
+    for result in results:
+        for which, name in (("seconds", ""), ("first_seconds", ", first count")):
+            of = medians(result, which)
+            label = f"W={result['width']} {result['kind']}{name}"
+            found[label] = of["duckdb"] / of["tensorstate"]
+    return found
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Return all results as Markdown: a row for each input."""
     lines = []
     for result in results:
-        times, first_times = (
-            {
-                name: statistics.median(cell[which] for cell in cells)
-                for name, cells in result["cells"].items()
-            }
-            for which in ("seconds", "first_seconds")
-        )
+        times, first_times = (medians(result, which) for which in ("seconds", "first_seconds"))
         cells = []
         for name, seconds in times.items():
             peak = max(cell["peak_bytes"] for cell in result["cells"][name])
@@ -185,6 +200,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="the median counts")
     parser.add_argument("--folder", help="for the files; temporary by default")
     parser.add_argument("--json", help="file for the figures")
+    add_ratios_option(parser)
     parser.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
@@ -204,6 +220,7 @@ def main() -> None:
     print(table(results))
     compared = versions(["numpy", "numba", "dask", "zarr", "numcodecs", "duckdb", "pyarrow"])
     print(f"\n{machine()}; {compared}.")
+    keep_ratios(options.ratios, ratios(results))
     if options.json:
         facts = {"machine": machine(), "versions": compared}
         Path(options.json).write_text(json.dumps({**facts, "results": results}, indent=1))

@@ -26,6 +26,9 @@ from tensorstate.counting.spill import SpillDirectory, write_pieces
 
 __all__ = ["histogram_of", "merge_graph", "spill_block", "spill_job"]
 
+PLACES = 16
+"""So many workers are asked for each merge task; the one with the least to do gets it."""
+
 REPEATS = 2
 """A range whose spill files take so many times what it gives is written merged."""
 
@@ -107,22 +110,17 @@ def merge_graph(spilled: list[Key], job: SpillJob, tasks: int) -> tuple[Graph, l
 
     They wait for one task, which waits for all that spill: if each of them waited for all, the
     scheduler would have to keep, and to send, as many dependencies as there are pairs. Dask lets a
-    task run where something is that it needs; so each needs one of the names too, which are
-    everywhere.
+    task run where something is that it needs, so each needs a few names too, which are everywhere.
     """
     merge, written = "merge-" + spilled[0][0], "written-" + spilled[0][0]
     partitions = 1 << job.bits
     edges = pairwise(partitions * task // tasks for task in range(tasks + 1))
-    merges: Graph = {
-        (merge, number): (
-            merge_partitions,
-            [written, spilled[len(spilled) * number // tasks]],
-            number,
-            *chosen,
-            job,
-        )
-        for number, chosen in enumerate(edges)
-    }
+    merges: Graph = {}
+    for number, chosen in enumerate(edges):
+        places = range(number, tasks * PLACES, tasks)
+        names = {spilled[len(spilled) * place // (tasks * PLACES)] for place in places}
+        needed = [written, *sorted(names)]
+        merges[merge, number] = (merge_partitions, needed, number, *chosen, job)
     return {written: (len, spilled), **merges}, list(merges)
 
 
@@ -134,7 +132,7 @@ def merge_partitions(
     Parameters
     ----------
     needed : list
-        How many spill files there are, all of them by now; and the name of one.
+        How many spill files there are, all of them by now; and the names of some.
     number : int
         Of this task.
     first, last : int
