@@ -83,7 +83,7 @@ BENCHMARKS = {
         has_ratios=False,
     ),
     "kills": Benchmark("benchmarks.kills", 2, "--kills 10", "--kills 100", has_ratios=False),
-    "faults": Benchmark("benchmarks.faults", 2, "", "", has_ratios=False),
+    "faults": Benchmark("benchmarks.faults", 3, "--tries 3", "", has_ratios=False),
     "scaling": Benchmark("benchmarks.scaling", 3, "", "--long", has_ratios=False),
 }
 """By name, in the order in which they are run."""

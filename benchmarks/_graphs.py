@@ -13,7 +13,7 @@ import numpy as np
 
 import tensorstate as ts
 from benchmarks._cost import Costs
-from benchmarks._simulated import Modelled, StandIn
+from benchmarks._simulated import Modelled, address
 from tensorstate.counting.keys import words_per_key
 from tensorstate.counting.merging import SpillJob
 
@@ -39,6 +39,43 @@ class Rows:
 
     def __getitem__(self, rows: Any) -> Any:
         raise NotImplementedError("there are no states behind this array: it can only be planned")
+
+
+class StandIn:
+    """What a count takes for the client of a cluster: it keeps the graph, and runs nothing.
+
+    ``dask.config.set(scheduler=stand_in.get)`` makes it the one that is asked.
+
+    Parameters
+    ----------
+    workers, threads : int
+        How many workers there are, and how many threads each has.
+    memory : int
+        Bytes that each worker has.
+
+    Attributes
+    ----------
+    graph : dict
+        The tasks that were to be run.
+    keys : list
+        The results that were wanted.
+    """
+
+    def __init__(self, workers: int, threads: int, memory: int) -> None:
+        self._threads = {address(number): threads for number in range(workers)}
+        self._memory = memory
+        self.graph: dict[Any, Any] = {}
+        self.keys: list[Any] = []
+
+    def scheduler_info(self, n_workers: int = -1) -> dict[str, Any]:
+        return {"workers": {name: {"memory_limit": self._memory} for name in self._threads}}
+
+    def nthreads(self) -> dict[str, int]:
+        return self._threads
+
+    def get(self, graph: dict[Any, Any], keys: list[Any], **options: Any) -> list[Any]:
+        self.graph, self.keys = dict(graph), list(keys)
+        return []
 
 
 class Cluster(NamedTuple):

@@ -26,7 +26,7 @@ import distributed
 from distributed import Client, Scheduler
 from distributed.utils import silence_logging_cmgr
 
-__all__ = ["Modelled", "Network", "Simulated", "StandIn", "simulate"]
+__all__ = ["Modelled", "Network", "Simulated", "address", "simulate"]
 
 SETTINGS = {
     "distributed.scheduler.work-stealing": False,
@@ -42,43 +42,6 @@ METRICS: dict[str, Any] = {
     "memory": 0,
 }
 POLL_SECONDS = 0.001
-
-
-class StandIn:
-    """What a count takes for the client of a cluster: it keeps the graph, and runs nothing.
-
-    ``dask.config.set(scheduler=stand_in.get)`` makes it the one that is asked.
-
-    Parameters
-    ----------
-    workers, threads : int
-        How many workers there are, and how many threads each has.
-    memory : int
-        Bytes that each worker has.
-
-    Attributes
-    ----------
-    graph : dict
-        The tasks that were to be run.
-    keys : list
-        The results that were wanted.
-    """
-
-    def __init__(self, workers: int, threads: int, memory: int) -> None:
-        self._threads = {address(number): threads for number in range(workers)}
-        self._memory = memory
-        self.graph: dict[Any, Any] = {}
-        self.keys: list[Any] = []
-
-    def scheduler_info(self, n_workers: int = -1) -> dict[str, Any]:
-        return {"workers": {name: {"memory_limit": self._memory} for name in self._threads}}
-
-    def nthreads(self) -> dict[str, int]:
-        return self._threads
-
-    def get(self, graph: dict[Any, Any], keys: list[Any], **options: Any) -> list[Any]:
-        self.graph, self.keys = dict(graph), list(keys)
-        return []
 
 
 class Modelled(NamedTuple):
@@ -179,6 +142,7 @@ class QuietScheduler(Scheduler):  # type: ignore[misc]
 
 
 def address(number: int) -> str:
+    """Return the address of a worker."""
     return f"tcp://10.{number >> 16}.{number >> 8 & 255}.{number & 255}:9000"
 
 
