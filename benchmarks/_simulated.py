@@ -16,7 +16,7 @@ import heapq
 import itertools
 import logging
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -284,7 +284,7 @@ class _Clock:
         self._scheduler_free = begin
         self.scheduler_seconds = 0.0
         self.done = self.transfers = self.transferred = 0
-        self.busy: Counter[str] = Counter()
+        self.busy: defaultdict[str, float] = defaultdict(float)
         self.ends: dict[str, float] = {}
 
     def run(self) -> None:

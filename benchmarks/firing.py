@@ -59,7 +59,8 @@ def main() -> None:
     options = parser.parse_args()
 
     pin(1)
-    table, kept = [], {}
+    table: list[list[object]] = []
+    kept: dict[str, float] = {}
     for neurons in NEURONS:
         rng = np.random.default_rng(0)
         packed = compress_states(rng.random((options.rows, neurons), dtype=np.float32) - 0.7)
