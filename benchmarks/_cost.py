@@ -156,7 +156,7 @@ def measured(shape: Shape, folder: Path, threads: int) -> dict[str, Any]:
         ``map_seconds`` and ``merge_seconds``, thread-seconds of tasks; and ``outside_seconds``,
         what is left when these are shared by the threads.
     """
-    from benchmarks.counting import prepare_tensorstate
+    from benchmarks._counters import prepare_tensorstate
     from tensorstate.counting import count_states
 
     states = np.load(folder / "rows.npy", mmap_mode="r").reshape(-1, shape.width)

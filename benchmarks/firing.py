@@ -59,7 +59,7 @@ def main() -> None:
     options = parser.parse_args()
 
     pin(1)
-    table: list[list[object]] = []
+    table: list[Any] = []
     kept: dict[str, float] = {}
     for neurons in NEURONS:
         rng = np.random.default_rng(0)

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from dask.utils import parse_bytes
 
+from benchmarks._counters import prepare_tensorstate
 from benchmarks._measure import (
     add_ratios_option,
     in_own_process,
@@ -38,7 +39,6 @@ from benchmarks._measure import (
     take_turns,
     versions,
 )
-from benchmarks.counting import prepare_tensorstate
 
 WIDTH = 16
 BATCH = 1 << 20
@@ -153,11 +153,12 @@ def medians(results: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
     }
 
 
-def ratios(results: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+def ratios(results: dict[str, list[dict[str, Any]]], rows: int) -> dict[str, float]:
     """Return how many times as fast as DuckDB each of ours is, if DuckDB was measured."""
+    of = f"{rows / 1e6:g} M rows"
     times = medians(results)
     peer = times.pop("duckdb", None)
-    return {NAMES[name]: peer / seconds for name, seconds in times.items() if peer is not None}
+    return {} if peer is None else {f"{NAMES[n]}, {of}": peer / s for n, s in times.items()}
 
 
 def table(results: dict[str, list[dict[str, Any]]], rows: int, limit: int) -> str:
@@ -217,7 +218,7 @@ def main() -> None:
     print(table(results, rows, limit))
     compared = versions(["numpy", "numba", "dask", "zarr", *(results.keys() & {"duckdb"})])
     print(f"\n{machine()}; {compared}.")
-    keep_ratios(options.ratios, ratios(results))
+    keep_ratios(options.ratios, ratios(results, rows))
     if options.json:
         facts = {"machine": machine(), "versions": compared, "rows": rows, "limit": limit}
         Path(options.json).write_text(json.dumps({**facts, "results": results}, indent=1))

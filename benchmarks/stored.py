@@ -26,6 +26,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks._counters import (
+    JOBS,
+    as_binary,
+    as_int64,
+    count_tensorstate,
+    prepare_tensorstate,
+    words,
+)
 from benchmarks._measure import (
     add_ratios_option,
     in_own_process,
@@ -37,18 +45,7 @@ from benchmarks._measure import (
     take_turns,
     versions,
 )
-from benchmarks.counting import (
-    JOBS,
-    KINDS,
-    ROWS,
-    as_binary,
-    as_int64,
-    count_tensorstate,
-    fingerprint,
-    make_rows,
-    prepare_tensorstate,
-    words,
-)
+from benchmarks.counting import KINDS, ROWS, fingerprint, make_rows
 
 Counts = npt.NDArray[np.int64]
 
@@ -168,7 +165,7 @@ def ratios(results: list[dict[str, Any]]) -> dict[str, float]:
     for result in results:
         for which, name in (("seconds", ""), ("first_seconds", ", first count")):
             of = medians(result, which)
-            label = f"W={result['width']} {result['kind']}{name}"
+            label = f"W={result['width']} {result['kind']}, {result['rows'] / 1e6:g} M rows{name}"
             found[label] = of["duckdb"] / of["tensorstate"]
     return found
 
