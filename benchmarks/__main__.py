@@ -51,9 +51,9 @@ class Benchmark(NamedTuple):
 COUNTING = "--widths 8 16 64 --kinds low high --counters tensorstate duckdb polars"
 BENCHMARKS = {
     "counting": Benchmark(
-        "benchmarks.counting", 4, f"{COUNTING} --threads 2 --repeats 3", "--repeats 5"
+        "benchmarks.counting", 3, f"{COUNTING} --threads 2 --repeats 3", "--repeats 5"
     ),
-    "stored": Benchmark("benchmarks.stored", 4, "--widths 16 64 --repeats 3", "--repeats 5"),
+    "stored": Benchmark("benchmarks.stored", 3, "--widths 16 64 --repeats 3", "--repeats 5"),
     "out-of-core": Benchmark(
         "benchmarks.out_of_core", 2, "--rows 20e6 --repeats 3", '--rows 200e6 --limit "1 GiB"'
     ),
@@ -82,9 +82,9 @@ BENCHMARKS = {
         "--tables intervals",
         has_ratios=False,
     ),
-    "kills": Benchmark("benchmarks.kills", 2, "--kills 10", "--kills 100", has_ratios=False),
+    "kills": Benchmark("benchmarks.kills", 1.5, "--kills 10", "--kills 100", has_ratios=False),
     "faults": Benchmark("benchmarks.faults", 3, "--tries 3", "", has_ratios=False),
-    "scaling": Benchmark("benchmarks.scaling", 3, "", "--long", has_ratios=False),
+    "scaling": Benchmark("benchmarks.scaling", 4, "", "--long", has_ratios=False),
 }
 """By name, in the order in which they are run."""
 

@@ -33,9 +33,9 @@ from benchmarks.out_of_core import make_rows
 
 WIDTH = 16
 FEW = 1000
-SHORT = ([1e6, 3e6, 1e7, 3e7], [2e7])
-LONG = ([1e6, 1e7, 1e8, 3e8, 1e9], [2e7, 5e8])
-"""Rows of the runs to which the model is fitted, and of those that it predicts."""
+SHORT = ([1e6, 3e6, 1e7, 3e7], [2e7], [1000, 10_000])
+LONG = ([1e6, 1e7, 1e8, 3e8, 1e9], [2e7, 5e8], [1000, 10_000, 100_000])
+"""Rows of the runs to which the model is fitted and of those that it predicts; idle tasks."""
 
 MOST_IN_MEMORY = 10**8
 FEW_AT_TRILLION = 10**6
@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--states", type=float, default=1e12, help="to simulate; 1e12 by default")
     parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--storage", type=float, default=STORAGE, help="bytes a second of all")
-    parser.add_argument("--tasks", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--tasks", type=int, nargs="+", help="how many do nothing, instead")
     parser.add_argument("--real", type=int, default=10_000, help="most tasks on a real cluster")
     parser.add_argument("--folder", help="for rows and spill files; temporary by default")
     parser.add_argument("--json", help="file for the figures")
@@ -288,12 +288,8 @@ def main() -> None:
         print(json.dumps(measured(shape, Path(folder), int(threads))))
         return
 
-    sizes, others = (
-        chosen or usual
-        for chosen, usual in zip(
-            (options.rows, options.check), LONG if options.long else SHORT, strict=True
-        )
-    )
+    form, chosen = LONG if options.long else SHORT, (options.rows, options.check, options.tasks)
+    sizes, others, tasks = (some or usual for some, usual in zip(chosen, form, strict=True))
     used, unused = (
         [run(s, options.folder, options.threads) for rows in some for s in shapes(int(rows))]
         for some in (sizes, others)
@@ -316,7 +312,7 @@ def main() -> None:
     print(f"memory {MOST_IN_MEMORY:.0e} for all, since each worker must be able to hold them:\n")
     print(growth(options.workers, each))
     print("\n**Tasks that do nothing**\n")
-    print(overhead(options.tasks, options.real))
+    print(overhead(tasks, options.real))
     used_versions = versions(["numpy", "numba", "dask", "distributed", "scipy", "tensorstate"])
     print(f"\n{machine()}; {used_versions}.")
     if options.json:
