@@ -14,7 +14,7 @@ from PIL import Image
 import tensorstate as ts
 from tests.cli.programs import ROOT
 
-COMMANDS = ("capture", "count", "plan", "info", "verify")
+COMMANDS = ("capture", "count", "plan", "info", "verify", "report")
 
 NETWORKS = """
 import torch

@@ -21,7 +21,7 @@ FAILED, DAMAGED, INTERRUPTED = 1, 3, 130
 _EXTRAS = {"keras": "tensorflow", "tensorflow": "tensorflow", "torch": "torch", "mlxtend": "demo"}
 """Which extra installs what may be missing."""
 
-_COMMANDS = ("capture", "count", "demo", "info", "plan", "verify")
+_COMMANDS = ("capture", "count", "demo", "info", "plan", "report", "verify")
 
 
 class _Commands(click.Group):

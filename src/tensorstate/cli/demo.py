@@ -16,6 +16,7 @@ from tensorstate.cli.models import open_model
 from tensorstate.cli.options import examples, json_option
 from tensorstate.cli.output import print_json
 from tensorstate.metrics import aIQ, network_efficiency
+from tensorstate.storage import open_run
 
 __all__ = ["demo"]
 
@@ -80,6 +81,7 @@ def demo(folder: Path, retrain: bool, epochs: int, as_json: bool) -> None:
     }
     found["aIQ"] = aIQ(found["network_efficiency"], accuracy, BETA)
     remove_state_layers(efficiency_model)
+    open_run(folder / "run.zarr").set_labels(labels)
     if as_json:
         print_json({"run": str(folder / "run.zarr"), **found})
     else:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from tensorstate.cli.output import console, print_json, records
+from tensorstate.cli.output import console, print_json
 from tensorstate.metrics import network_efficiency
-from tensorstate.report import layer_table
+from tensorstate.report import layer_table, records
 from tensorstate.storage import StateRun
 
 __all__ = ["print_layers"]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["console", "print_json", "records", "say"]
+__all__ = ["console", "print_json", "say"]
 
 # Tables keep their columns when they are not shown on a terminal.
 _PLAIN_WIDTH = 120
@@ -31,17 +28,3 @@ def print_json(found: Any) -> None:
 def say(message: str) -> None:
     """Print a message to standard error, which leaves standard output to the results."""
     click.echo(f"tensorstate: {message}", err=True)
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as JSON types; what is missing is None.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> records(pd.DataFrame({"layer": ["a", "b"], "entropy": [1.5, float("nan")]}))
-    [{'layer': 'a', 'entropy': 1.5}, {'layer': 'b', 'entropy': None}]
-    """
-    objects = table.astype(object)
-    rows = objects.where(table.notna(), None).to_dict(orient="records")
-    return [{str(name): value for name, value in row.items()} for row in rows]

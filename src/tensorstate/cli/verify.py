@@ -8,8 +8,8 @@ import click
 
 from tensorstate.cli import DAMAGED
 from tensorstate.cli.options import examples, json_option
-from tensorstate.cli.output import console, print_json, records
-from tensorstate.report import damage_table
+from tensorstate.cli.output import console, print_json
+from tensorstate.report import damage_table, records
 from tensorstate.storage import open_run
 
 __all__ = ["verify"]

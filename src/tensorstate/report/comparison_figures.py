@@ -18,6 +18,7 @@ from tensorstate.report.drawing import (
 )
 from tensorstate.report.figure import Figure
 from tensorstate.report.network_figures import efficiency_table
+from tensorstate.report.samples import release
 from tensorstate.storage import LayerStates
 
 __all__ = ["distances", "efficiencies"]
@@ -140,6 +141,8 @@ def distances(runs: Mapping[str, Mapping[str, LayerStates]]) -> Figure | None:
                 left_out += 1
                 continue
             found = layer.divergence(other)
+            release(layer)
+            release(other)
             rows.append((name, number, layer_name, found["distance"], 100 * found["shared_mass"]))
     if not rows:
         return None

@@ -25,6 +25,14 @@ def labels_of(layer: LayerStates) -> ArrayLike | None:
     return layer._run_labels()
 
 
+def release(layer: LayerStates) -> None:
+    """Give back the memory of a layer's histogram: those of all layers may be more than there is.
+
+    A histogram that cannot be read from the run again is kept, so that nothing is counted twice.
+    """
+    layer._everything.release(layer._cache())
+
+
 def sample_of(layer: LayerStates, most_states: int) -> NDArray[np.int64] | None:
     """Return the instances that are looked at; None for all of them."""
     return layer.spread_instances(most_states) if layer.state_count > most_states else None

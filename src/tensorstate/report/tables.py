@@ -1,8 +1,9 @@
-"""Tables for a terminal."""
+"""Tables for a terminal, and for machines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from rich.markup import escape
@@ -11,7 +12,7 @@ from rich.table import Table
 from tensorstate.counting import CountPlan
 from tensorstate.counting.memory import as_text
 
-__all__ = ["damage_table", "layer_table", "plan_table"]
+__all__ = ["damage_table", "layer_table", "plan_table", "records"]
 
 
 def layer_table(summary: pd.DataFrame, title: str = "") -> Table:
@@ -118,3 +119,17 @@ def plan_table(plans: Mapping[str, CountPlan]) -> Table:
         table.caption = f"spills at most so much below {escape(', '.join(sorted(where)))}"
         table.caption_justify = "left"
     return table
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as JSON types; what is missing is None.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> records(pd.DataFrame({"layer": ["a", "b"], "entropy": [1.5, float("nan")]}))
+    [{'layer': 'a', 'entropy': 1.5}, {'layer': 'b', 'entropy': None}]
+    """
+    objects = table.astype(object)
+    rows = objects.where(table.notna(), None).to_dict(orient="records")
+    return [{str(name): value for name, value in row.items()} for row in rows]

@@ -40,6 +40,13 @@ class EverythingCounted:
         """Give back the memory of what is known."""
         self._counted = self._spectrum = None
 
+    def release(self, cache: HistogramCache | None) -> None:
+        """Give back the memory of the histogram, if it can be read from the cache again."""
+        if self._counted is None or cache is None:
+            return
+        if cache.load_spectrum(self._counted[0]) is not None:
+            self._counted = None
+
     def histogram(
         self, parts: Sequence[PartReader], cache: HistogramCache | None, **limits: Any
     ) -> StateHistogram:

@@ -15,6 +15,7 @@ from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import open_format
 from tensorstate.storage.joint import PatternStatistics
 from tensorstate.storage.layer import LayerStates, StoredLayer
+from tensorstate.storage.reporting import Reported
 from tensorstate.storage.run_labels import load_labels, store_labels
 from tensorstate.storage.salvage import write_whole
 from tensorstate.storage.showing import ShownRun
@@ -25,7 +26,7 @@ from tensorstate.storage.verification import damage_table, find_damage, whole_in
 __all__ = ["StateRun", "open_run", "summary_of"]
 
 
-class StateRun(PatternStatistics, ShownRun):
+class StateRun(PatternStatistics, ShownRun, Reported):
     """A stored run: layer names to layers, in the order in which data met them.
 
     It shows what was committed when it was opened; open it again to see more. Where several
