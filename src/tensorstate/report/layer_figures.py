@@ -54,7 +54,7 @@ def rank_frequency_of(
 
     def rows_up_to(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
         group = np.searchsorted(ranks_to, ranks)
-        return rows_to[group] - (ranks_to[group] - ranks) * times[group]
+        return np.asarray(rows_to[group] - (ranks_to[group] - ranks) * times[group])
 
     ranks = log_spaced(distinct)
     times_of_ranks = times[np.searchsorted(ranks_to, ranks)]
