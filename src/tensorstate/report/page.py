@@ -25,7 +25,7 @@ try:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    from tensorstate.report.chapters import layer_chapters, network_chapter
+    from tensorstate.report.chapters import layer_chapters, network_figures_of
     from tensorstate.report.embedding import bokeh_script, page_file, policy
 except ModuleNotFoundError as error:
     raise ImportError(f"a report needs {error.name}: pip install tensorstate[report]") from error
@@ -163,7 +163,8 @@ def make_report(
             for name, run in runs.items():
                 overviews.append(overview(name, run, known.get(name), anchors))
                 advance(len(run))
-            chapters = [network_chapter(runs, _networks(overviews))]
+            network = network_figures_of(runs, _networks(overviews))
+            chapters = []
             for chapter in layer_chapters(runs, anchors):
                 chapters.append(chapter)
                 advance(1)
@@ -171,9 +172,9 @@ def make_report(
     page = _render(
         title=title,
         runs=overviews,
-        network=chapters[0],
-        layers=chapters[1:],
-        payloads=[chapter.figures for chapter in chapters if chapter.figures],
+        network=network,
+        layers=chapters,
+        payloads=[one for one in (network, *(layer.figures for layer in chapters)) if one],
         has_accuracy=bool(known),
     )
     return Report(title, page, [one.numbers for one in overviews])
