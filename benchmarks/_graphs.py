@@ -164,7 +164,7 @@ def planned(rows: int, cluster: Cluster, width: int = 16, limit: int | None = No
     Examples
     --------
     >>> found = planned(10**12, Cluster(workers=100, threads=4, memory=64 << 30))
-    >>> found.merges, found.dependencies < 2 * len(found.graph)
+    >>> found.merges, found.dependencies < 4 * len(found.graph)
     (800, True)
     """
     stand_in = StandIn(*cluster)

@@ -1,5 +1,6 @@
 """The model of the cost, the simulated cluster, and how the graphs of counts grow."""
 
+import doctest
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import tensorstate as ts
-from benchmarks import scaling
+from benchmarks import _cost, _graphs, _results, _simulated, scaling
 from benchmarks._cost import MAP, MERGE, OUTSIDE, Costs, Shape, fit, measured, spill_limit
 from benchmarks._graphs import Cluster, Rows, modelled, planned, step_of
 from benchmarks._simulated import Modelled, Network, simulate
@@ -30,6 +31,12 @@ def ends_after(seconds, found, end=None):
     """Whether tasks took so long, but for what the scheduler really took, and for latencies."""
     modelled = (found.seconds if end is None else end) - found.graph_seconds
     return seconds <= modelled <= seconds + found.scheduler_seconds + 0.1
+
+
+@pytest.mark.parametrize("module", [_cost, _graphs, _results, _simulated])
+def test_examples_are_true(module):
+    found = doctest.testmod(module)
+    assert found.attempted > 0 == found.failed
 
 
 # The model
@@ -152,10 +159,10 @@ def test_every_merge_waits_for_every_spill_file():
 
 
 def test_merges_are_spread_over_all_workers():
-    count = planned(10**12, Cluster(100, 4, MEMORY))
+    count = planned(10**11, Cluster(20, 4, MEMORY))
     costs = modelled(count, NOTHING, 16, 10**12)
     costs = {key: cost._replace(seconds=100.0) for key, cost in costs.items()}
-    found = simulate(count.graph, count.keys, costs, 100, 4)
+    found = simulate(count.graph, count.keys, costs, 20, 4)
     # Two for each thread, and no worker gets so many more that a fourth round is needed.
     waited = found.ends["wait for all"] + found.scheduler_seconds + 1
     assert found.ends["merge"] <= waited + 3 * 100

@@ -46,7 +46,7 @@ from tensorstate.counting.spill import SpillDirectory
 __all__ = ["count_here", "count_states"]
 
 MOST_COPIES = 1 << 12
-"""No more copies than this are sent to merge tasks: Dask takes longer for each than for a key."""
+"""So many selections go from blocks to merges: Dask takes longer for one than to merge its keys."""
 
 
 def count_states(
@@ -243,7 +243,7 @@ def _count(
 
 
 def _ranges(bits: int, threads: int, most: int | None = None) -> list[tuple[int, int]]:
-    """Divide the partitions among merge tasks: enough of them to keep all threads busy."""
+    """Divide the partitions among merge tasks: enough for all threads, `most` at most."""
     partitions = 1 << bits
     tasks = 1 if threads == 1 else min(partitions, MERGES_PER_THREAD * threads)
     tasks = tasks if most is None else max(min(tasks, most), 1)
