@@ -288,8 +288,8 @@ def main() -> None:
         print(json.dumps(measured(shape, Path(folder), int(threads))))
         return
 
-    form, chosen = LONG if options.long else SHORT, (options.rows, options.check, options.tasks)
-    sizes, others, tasks = (some or usual for some, usual in zip(chosen, form, strict=True))
+    sizes, others, tasks = LONG if options.long else SHORT
+    sizes, others = options.rows or sizes, options.check or others
     used, unused = (
         [run(s, options.folder, options.threads) for rows in some for s in shapes(int(rows))]
         for some in (sizes, others)
@@ -312,7 +312,7 @@ def main() -> None:
     print(f"memory {MOST_IN_MEMORY:.0e} for all, since each worker must be able to hold them:\n")
     print(growth(options.workers, each))
     print("\n**Tasks that do nothing**\n")
-    print(overhead(tasks, options.real))
+    print(overhead(options.tasks or tasks, options.real))
     used_versions = versions(["numpy", "numba", "dask", "distributed", "scipy", "tensorstate"])
     print(f"\n{machine()}; {used_versions}.")
     if options.json:
