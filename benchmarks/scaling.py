@@ -3,10 +3,10 @@
     python -m benchmarks.scaling [--long] [--workers 10 100 1000] [--states 1e12]
 
 First a model of the cost is fitted to counts of 10^6 to 3 * 10^7 rows (10^9 with ``--long``), each
-in a process of its own, from mapped NumPy files, the median of three; and it predicts runs that it was not
-fitted to. Then the graph of a count of 10^12 states, as the package makes it for 10 to 1,000
-workers, runs on a simulated cluster: Dask's own scheduler, tasks that only take the time that the
-model says, and no file system that could be too slow. A table tells what grows faster than the
+in a process of its own, from mapped NumPy files, the median of three; and it predicts runs that it
+was not fitted to. Then the graph of a count of 10^12 states, as the package makes it for 10 to
+1,000 workers, runs on a simulated cluster: Dask's own scheduler, tasks that only take the time that
+the model says, and no file system that could be too slow. A table tells what grows faster than the
 cluster, and the last one how long Dask's scheduler takes for a task that does nothing.
 """
 
