@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -13,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import tensorstate as ts
-from benchmarks.kills import NEURONS, SEQUENCES, activations, capture, lengths
+from benchmarks.kills import NEURONS, SEQUENCES, activations, capture, expected, lengths
 from tensorstate.counting import pieces, plan
 from tensorstate.storage import live, writer
 
-__all__ = ["INSTANCES", "JOBS", "LIMIT", "LIVE", "QUEUE_BYTES", "Job", "at_event", "run", "small", "start"]
+__all__ = [
+    *("INSTANCES", "JOBS", "LIMIT", "LIVE", "QUEUE_BYTES", "Job"),
+    *("at_event", "do", "pipe", "rows", "run", "small", "start"),
+]
 
 INSTANCES = 240
 QUEUE_BYTES = 20_000
@@ -68,7 +73,7 @@ def captured_live(path: Path) -> None:
     equal = ts.StateRecorder(LIVE[0], path / "run", **options)
     varying = ts.StateRecorder(LIVE[1], path / "run", variable_positions=True, **options)
     for begin in range(done, INSTANCES, 20):
-        stop = begin + 20
+        stop = min(begin + 20, INSTANCES)
         equal.record(activations(LIVE[0], begin, stop))
         varying.record(activations(LIVE[1], begin, stop), lengths(begin, stop))
     equal.close()
@@ -104,6 +109,12 @@ JOBS: dict[str, Job] = {
     for job in (captured, flushed, captured_live, overwritten, counted, spilled, saved)
 }
 ALL_LAYERS = [*NEURONS, SEQUENCES]
+
+
+@functools.cache
+def rows(name: str) -> npt.NDArray[np.uint8]:
+    """Return all rows of a layer."""
+    return expected(name, INSTANCES)
 
 
 def at_event(number: int, below: str, happen: Callable[[str, tuple[Any, ...]], None]) -> list[int]:
@@ -189,6 +200,11 @@ def _die() -> None:
     time.sleep(_SECONDS)
 
 
+def pipe() -> tuple[Any, Any]:
+    """Return the end that receives and the one that sends of what connects to a process."""
+    return _processes.Pipe(duplex=False)
+
+
 def start(target: Callable[..., object], *arguments: object) -> Any:
     """Start a process."""
     process = _processes.Process(target=target, args=arguments, daemon=True)
@@ -200,7 +216,7 @@ def do(
     name: str, path: Path, below: str, number: int = 0, share: float = 1, delay: float = 0
 ) -> int | None:
     """Do a job in a process of its own; return how many operations there were, None if killed."""
-    receiver, sender = _processes.Pipe(duplex=False)
+    receiver, sender = pipe()
     process = start(run, name, path, below, number, share, delay, sender)
     sender.close()
     process.join(_SECONDS)

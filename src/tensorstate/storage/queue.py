@@ -187,6 +187,12 @@ class WriteQueue:
             layer.part.flush()
         self._commit()
 
+    def fail(self, error: BaseException) -> None:
+        """Write and commit nothing more, after an error elsewhere; who uses the queue is told."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
     def close_soon(self) -> None:
         """Let the thread commit everything and end, without waiting for it."""
         with self._changed:

@@ -1,0 +1,373 @@
+"""A disk that is full, a folder that loses its permission, a store that answers with errors."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import shutil
+import stat
+import traceback
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, WrapperStore
+
+import tensorstate as ts
+from benchmarks._faults import jobs
+from benchmarks._faults.case import (
+    RIGHT,
+    TOLD,
+    Case,
+    LostError,
+    NotHereError,
+    NotInjuredError,
+    WrongError,
+    check_counts,
+)
+from benchmarks._faults.jobs import INSTANCES, JOBS
+from benchmarks._faults.kill import check_complete, check_rows, prepare_captured
+from benchmarks.kills import chunks
+
+__all__ = ["CASES"]
+
+_NOBODY = 65534
+_NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000  # linux/sched.h
+_REMOUNT = 32  # sys/mount.h
+_RUN_BYTES = 600_000
+
+
+# A full disk is a file system in memory, which only the process sees that mounts it: it finds out
+# itself what is left, and tells.
+
+
+def _mount(folder: Path, size: int, flags: int = 0) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"size={size}".encode()
+    if libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", flags, options):
+        raise OSError(ctypes.get_errno(), "a file system cannot be mounted")
+
+
+def _own_mounts() -> None:
+    """Let this process mount what no other one sees."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = os.getuid(), os.getgid()
+    if libc.unshare(_NEW_USER | _NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), "a process may not have mounts of its own")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+
+
+def _on_full_disk(job: str, folder: Path, size: int, whole: Path, told: Any) -> None:
+    jobs.small()
+    try:
+        _own_mounts()
+        disk = folder / "disk"
+        disk.mkdir()
+        _mount(disk, 64 << 20)
+        if job != "captured":
+            shutil.copytree(whole / "run", disk / "run")
+            for cache in (disk / "run").glob("*/histogram"):
+                shutil.rmtree(cache)
+            used = sum(file.stat().st_blocks * 512 for file in disk.rglob("*"))
+            size = used + size // 4
+        _mount(disk, size - size % 4096, _REMOUNT)
+    except OSError as error:
+        told.send(("not here", str(error)))
+        return
+    try:
+        told.send(_outcome_of_full_disk(job, disk, whole))
+    except WrongError as error:
+        told.send(("wrong", str(error)))
+    except Exception:
+        told.send(("lost", traceback.format_exc()))
+
+
+def _outcome_of_full_disk(job: str, disk: Path, whole: Path) -> tuple[str, str]:
+    error = None
+    try:
+        JOBS[job](disk)
+    except OSError as raised:
+        error = raised
+    committed = check_full(disk, job)
+    left = [*(disk / "spill").glob("*")] if (disk / "spill").exists() else []
+    if left:
+        raise LostError(f"{left[0]} was left")
+    _mount(disk, 64 << 20, _REMOUNT)
+    JOBS[job](disk)
+    if check_rows(disk / "run", committed) != INSTANCES:
+        raise LostError("it does not go on")
+    if job == "captured" and chunks(disk / "run") != chunks(whole / "run"):
+        raise LostError("the resumed run is not byte-equal")
+    if any(disk.rglob("*.partial")):
+        raise LostError(f"{next(disk.rglob('*.partial'))} was left")
+    return ("told", str(error)) if error else ("right", "")
+
+
+def check_full(disk: Path, job: str) -> int:
+    """Look at what is there while the disk is full."""
+    if not (disk / "run" / "zarr.json").exists():
+        return 0
+    # Counting would write, too.
+    return ts.open_run(LocalStore(disk / "run", read_only=True)).instances
+
+
+class _FullDisk:
+    def __init__(self, job: str) -> None:
+        self.job = job
+        self.found: tuple[str, str] = ("", "")
+
+    def prepare(self, folder: Path) -> Any:
+        return prepare_captured(folder)
+
+    def injure(self, subject: Any, folder: Path, draw: Random) -> str:
+        size = draw.randint(40_000, _RUN_BYTES)
+        self.found = _told_by(_on_full_disk, self.job, folder, size, subject.whole)
+        return f"{size} bytes"
+
+    def check(self, subject: Any, folder: Path) -> str:
+        return _outcome(self.found)
+
+
+def _told_by(target: Any, *arguments: Any) -> tuple[str, str]:
+    """Return what a process sends that is started with a function."""
+    receiver, sender = jobs.pipe()
+    process = jobs.start(target, *arguments, sender)
+    sender.close()
+    try:
+        found: tuple[str, str] = receiver.recv() if receiver.poll(120) else ("lost", "no answer")
+    except EOFError:
+        found = ("lost", "the process died")
+    process.join(10)
+    if process.exitcode is None:
+        process.kill()
+    return found
+
+
+def _outcome(found: tuple[str, str]) -> str:
+    outcome, text = found
+    if outcome == "not here":
+        raise NotHereError(text)
+    if outcome == "not injured":
+        raise NotInjuredError
+    if outcome == "wrong":
+        raise WrongError(text)
+    if outcome == "lost":
+        raise LostError(text)
+    return TOLD if outcome == "told" else RIGHT
+
+
+# Whoever is root may write anywhere, and so becomes somebody else.
+
+
+def _without_permission(folder: Path, number: int, place: int, told: Any) -> None:
+    jobs.small()
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
+    lost: list[Path] = []
+
+    def take_permission(event: str, arguments: tuple[Any, ...]) -> None:
+        folders = [path for path in [folder, *folder.rglob("*")] if path.is_dir()]
+        lost.append(folders[place % len(folders)])
+        lost[0].chmod(stat.S_IRUSR | stat.S_IXUSR)
+
+    jobs.at_event(number, str(folder), take_permission)
+    try:
+        jobs.captured(folder)
+    except OSError as error:
+        told.send(("told", str(error)))
+    else:
+        told.send(("right" if lost else "not injured", ""))
+    for path in lost:
+        path.chmod(0o755)
+
+
+class _NoPermission:
+    found: tuple[str, str] = ("", "")
+
+    def injure(self, subject: Any, folder: Path, draw: Random) -> str:
+        folder.chmod(0o755)
+        if os.getuid() == 0:
+            os.chown(folder, _NOBODY, _NOBODY)
+        number, place = draw.randint(1, subject.operations), draw.randrange(1000)
+        self.found = _told_by(_without_permission, folder, number, place)
+        return f"at operation {number}: {self.found[1]}"
+
+    def check(self, subject: Any, folder: Path) -> str:
+        outcome = _outcome(self.found)
+        check_complete(subject, folder)
+        return outcome
+
+
+class FailingStore(WrapperStore[LocalStore]):
+    """A store that raises an error instead of every n-th answer.
+
+    Parameters
+    ----------
+    store : LocalStore
+        What it wraps.
+    every : int
+        How often; from the first one on that is answered with an error.
+    error : type
+        What is raised.
+    calls : iterator of int, optional
+        Counts the calls, also of the stores that Zarr makes of this one.
+    """
+
+    def __init__(
+        self,
+        store: LocalStore,
+        every: int = 1 << 62,
+        error: type[Exception] = OSError,
+        calls: Any = None,
+    ) -> None:
+        super().__init__(store)
+        self.every, self.error = every, error
+        self.calls = itertools.count(1) if calls is None else calls
+        self.failed = [0]
+
+    def _with_store(self, store: LocalStore) -> FailingStore:
+        other = type(self)(store, self.every, self.error, self.calls)
+        other.failed = self.failed
+        return other
+
+    def _fail(self, key: str) -> None:
+        if next(self.calls) % self.every == 0:
+            self.failed[0] += 1
+            raise self.error(f"the store does not answer for {key}")
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return a value, or fail."""
+        self._fail(key)
+        return await super().get(key, prototype, byte_range)
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether there is a value, or fail."""
+        self._fail(key)
+        return await super().exists(key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Store a value, or fail."""
+        self._fail(key)
+        await super().set(key, value)
+
+    async def delete(self, key: str) -> None:
+        """Remove a value, or fail."""
+        self._fail(key)
+        await super().delete(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Remove all values of a prefix, or fail."""
+        self._fail(prefix)
+        await super().delete_dir(prefix)
+
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """List names, or fail."""
+        self._fail(prefix)
+        return super().list_dir(prefix)
+
+
+class _StoreError(Exception):
+    """As stores have that are neither of the system nor of Zarr."""
+
+
+_ERRORS = [OSError, TimeoutError, ConnectionResetError, _StoreError]
+
+
+def _use(store: Any, what: str) -> None:
+    """Capture into a store, or read what there is of it."""
+    if what == "capture":
+        with ts.StateRecorder("conv_1", store, mode="resume", queue_bytes=20_000) as recorder:
+            for begin in range(ts.open_run(store).instances, INSTANCES, 20):
+                recorder.record(jobs.activations("conv_1", begin, begin + 20))
+        return
+    run = ts.open_run(store)
+    if what == "verify":
+        damage = run.verify()
+        if len(damage):
+            raise ValueError(damage.problem[0])
+        return
+    if list(run) != jobs.ALL_LAYERS or run.instances != INSTANCES:
+        raise WrongError(f"the run shows {list(run)} with {run.instances} instances")
+    for name, layer in run.items():
+        rows = jobs.rows(name)
+        if what == "count":
+            check_counts(layer, rows, name)
+        elif (layer.raw_states[:] != rows).any():
+            raise WrongError(f"{name} reads as other rows")
+
+
+class _FailingStore:
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.error: Exception | None = None
+
+    def injure(self, subject: Any, folder: Path, draw: Random) -> str:
+        shutil.copytree(subject.whole / "run", folder / "run")
+        for cache in (folder / "run").glob("*/histogram"):
+            shutil.rmtree(cache)
+        if self.what == "capture":
+            shutil.rmtree(folder / "run")
+            with ts.StateRecorder("conv_1", folder / "run", queue_bytes=20_000) as recorder:
+                recorder.record(jobs.activations("conv_1", 0, 20))
+        every, error = draw.randint(1, 60), draw.choice(_ERRORS)
+        store = FailingStore(LocalStore(folder / "run"), every, error)
+        self.error = None
+        try:
+            _use(store, self.what)
+        except WrongError:
+            raise
+        except Exception as raised:
+            self.error = raised
+        if not store.failed[0]:
+            raise NotInjuredError
+        return f"{error.__name__} for every call of {every}: {self.error}"
+
+    def check(self, subject: Any, folder: Path) -> str:
+        if self.what == "capture":
+            check_rows(folder / "run", 20)
+            _use(folder / "run", "capture")
+            check_rows(folder / "run", INSTANCES)
+        else:
+            _use(folder / "run", self.what)
+        return RIGHT if self.error is None else TOLD
+
+
+def _full(job: str, what: str) -> Case:
+    case = _FullDisk(job)
+    return Case(f"full-{job}", what, 50, case.prepare, case.injure, case.check)
+
+
+def _failing(what: str, text: str) -> Case:
+    case = _FailingStore(what)
+    return Case(f"store-{what}", text, 100, prepare_captured, case.injure, case.check)
+
+
+_no_permission = _NoPermission()
+
+CASES = [
+    _full("captured", "a disk that fills while states are captured"),
+    _full("counted", "a disk that fills while counts are cached"),
+    _full("spilled", "a disk that fills while a count spills"),
+    Case(
+        "permission",
+        "a folder that loses its permission while states are captured",
+        50,
+        prepare_captured,
+        _no_permission.injure,
+        _no_permission.check,
+    ),
+    _failing("capture", "a store that fails every n-th call of a capture"),
+    _failing("read", "a store that fails every n-th call while a run is opened and read"),
+    _failing("count", "a store that fails every n-th call of a count"),
+    _failing("verify", "a store that fails every n-th call of verify"),
+]
