@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 __all__ = [
     "Case",
+    "Chance",
     "Found",
     "LostError",
     "NotHereError",
@@ -76,7 +77,7 @@ class Case:
     what: str
     tries: int
     prepare: Callable[[Path], Any]
-    injure: Callable[[Any, Path, Random], str]
+    injure: Callable[[Any, Path, Chance], str]
     check: Callable[[Any, Path], str]
 
 
@@ -115,9 +116,23 @@ class Found:
         return [self.tried, right + told, told, self.outcomes[LOST], self.outcomes[WRONG]]
 
 
-def chance(seed: int, name: str, number: int, draw: int = 0) -> Random:
+class Chance(Random):
+    """What a try draws its fault from.
+
+    Attributes
+    ----------
+    number : int
+        Of the try.
+    """
+
+    number = 0
+
+
+def chance(seed: int, name: str, number: int, draw: int = 0) -> Chance:
     """Return what a try draws its fault from: the same again for the same try."""
-    return Random(f"{seed} {name} {number} {draw}")
+    drawn = Chance(f"{seed} {name} {number} {draw}")
+    drawn.number = number
+    return drawn
 
 
 def run_case(

@@ -10,7 +10,6 @@ import stat
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from zarr.abc.store import ByteRequest
@@ -23,6 +22,7 @@ from benchmarks._faults.case import (
     RIGHT,
     TOLD,
     Case,
+    Chance,
     LostError,
     NotHereError,
     NotInjuredError,
@@ -125,7 +125,7 @@ class _FullDisk:
     def prepare(self, folder: Path) -> Any:
         return prepare_captured(folder)
 
-    def injure(self, subject: Any, folder: Path, draw: Random) -> str:
+    def injure(self, subject: Any, folder: Path, draw: Chance) -> str:
         size = draw.randint(40_000, _RUN_BYTES)
         self.found = _told_by(_on_full_disk, self.job, folder, size, subject.whole)
         return f"{size} bytes"
@@ -192,7 +192,7 @@ def _without_permission(folder: Path, number: int, place: int, told: Any) -> Non
 class _NoPermission:
     found: tuple[str, str] = ("", "")
 
-    def injure(self, subject: Any, folder: Path, draw: Random) -> str:
+    def injure(self, subject: Any, folder: Path, draw: Chance) -> str:
         folder.chmod(0o755)
         if os.getuid() == 0:
             os.chown(folder, _NOBODY, _NOBODY)
@@ -311,7 +311,7 @@ class _FailingStore:
         self.what = what
         self.error: Exception | None = None
 
-    def injure(self, subject: Any, folder: Path, draw: Random) -> str:
+    def injure(self, subject: Any, folder: Path, draw: Chance) -> str:
         shutil.copytree(subject.whole / "run", folder / "run")
         for cache in (folder / "run").glob("*/histogram"):
             shutil.rmtree(cache)

@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -44,13 +46,19 @@ _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["benchmarks._faults.jobs"])
 
 
-def small() -> None:
-    """Let a few rows be many: small chunks, soon counted, and limits that count for rows alone."""
-    writer._SMALLEST_CHUNK_BYTES = 4096
-    live.WAITING_CHUNKS = 1
-    plan.PROCESS_BYTES = plan.TASK_BYTES = plan.READ_COPIES = 0
-    plan.LEAST_READ = plan.LEAST_ROWS = 1
-    pieces.ROWS_PER_PARTITION = 40
+def small() -> ExitStack:
+    """Let a few rows be many until the stack is closed: small chunks, soon counted, low limits."""
+    values = [
+        (writer, {"_SMALLEST_CHUNK_BYTES": 4096}),
+        (live, {"WAITING_CHUNKS": 1}),
+        (plan, {"PROCESS_BYTES": 0, "TASK_BYTES": 0, "READ_COPIES": 0}),
+        (plan, {"LEAST_READ": 1, "LEAST_ROWS": 1}),
+        (pieces, {"ROWS_PER_PARTITION": 40}),
+    ]
+    stack = ExitStack()
+    for module, attributes in values:
+        stack.enter_context(mock.patch.multiple(module, **attributes))
+    return stack
 
 
 def captured(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from benchmarks._faults.case import (
     RIGHT,
     TOLD,
     Case,
+    Chance,
     LostError,
     NotInjuredError,
     WrongError,
@@ -65,7 +65,7 @@ def prepare_captured(folder: Path) -> Subject:
     return _prepare(folder, "captured")
 
 
-def _kill(subject: Subject, folder: Path, draw: Random, job: str = "") -> str:
+def _kill(subject: Subject, folder: Path, draw: Chance, job: str = "") -> str:
     number = draw.randint(1, subject.operations)
     share = draw.random() if draw.random() < 0.5 else 1.0
     delay = draw.uniform(0, _LATEST) if draw.random() < 0.3 else 0.0
@@ -131,7 +131,7 @@ def _check_nothing_left(folder: Path) -> None:
         raise LostError(f"{left[0].relative_to(folder)} was left")
 
 
-def _injure_resumed(subject: Subject, folder: Path, draw: Random) -> str:
+def _injure_resumed(subject: Subject, folder: Path, draw: Chance) -> str:
     """Kill a capture, and then the one that goes on."""
     first = _kill(subject, folder, draw)
     return f"{first}; {_kill(subject, folder, draw)}"
@@ -158,7 +158,7 @@ def _prepare_overwritten(folder: Path) -> Subject:
     return _prepare(folder, "overwritten", before="captured")
 
 
-def _injure_overwritten(subject: Subject, folder: Path, draw: Random) -> str:
+def _injure_overwritten(subject: Subject, folder: Path, draw: Chance) -> str:
     do("captured", folder, str(folder))
     return _kill(subject, folder, draw)
 
@@ -174,7 +174,7 @@ def _check_overwritten(subject: Subject, folder: Path) -> str:
     return outcome
 
 
-def _injure_count(subject: Subject, folder: Path, draw: Random) -> str:
+def _injure_count(subject: Subject, folder: Path, draw: Chance) -> str:
     shutil.copytree(subject.whole / "run", folder / "run")
     for cache in (folder / "run").glob("*/histogram"):
         shutil.rmtree(cache)
@@ -194,7 +194,7 @@ def _check_count(subject: Subject, folder: Path) -> str:
     return RIGHT
 
 
-def _injure_save(subject: Subject, folder: Path, draw: Random) -> str:
+def _injure_save(subject: Subject, folder: Path, draw: Chance) -> str:
     return _kill(subject, folder, draw)
 
 
