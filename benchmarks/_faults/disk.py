@@ -29,7 +29,7 @@ from benchmarks._faults.case import (
     WrongError,
     check_counts,
 )
-from benchmarks._faults.jobs import INSTANCES, JOBS
+from benchmarks._faults.jobs import INSTANCES, JOBS, told_by
 from benchmarks._faults.kill import check_complete, check_rows, prepare_captured
 from benchmarks.kills import chunks
 
@@ -127,26 +127,11 @@ class _FullDisk:
 
     def injure(self, subject: Any, folder: Path, draw: Chance) -> str:
         size = draw.randint(40_000, _RUN_BYTES)
-        self.found = _told_by(_on_full_disk, self.job, folder, size, subject.whole)
+        self.found = told_by(_on_full_disk, self.job, folder, size, subject.whole)
         return f"{size} bytes"
 
     def check(self, subject: Any, folder: Path) -> str:
         return _outcome(self.found)
-
-
-def _told_by(target: Any, *arguments: Any) -> tuple[str, str]:
-    """Return what a process sends that is started with a function."""
-    receiver, sender = jobs.pipe()
-    process = jobs.start(target, *arguments, sender)
-    sender.close()
-    try:
-        found: tuple[str, str] = receiver.recv() if receiver.poll(120) else ("lost", "no answer")
-    except EOFError:
-        found = ("lost", "the process died")
-    process.join(10)
-    if process.exitcode is None:
-        process.kill()
-    return found
 
 
 def _outcome(found: tuple[str, str]) -> str:
@@ -197,7 +182,7 @@ class _NoPermission:
         if os.getuid() == 0:
             os.chown(folder, _NOBODY, _NOBODY)
         number, place = draw.randint(1, subject.operations), draw.randrange(1000)
-        self.found = _told_by(_without_permission, folder, number, place)
+        self.found = told_by(_without_permission, folder, number, place)
         return f"at operation {number}: {self.found[1]}"
 
     def check(self, subject: Any, folder: Path) -> str:

@@ -25,7 +25,7 @@ from tensorstate.storage import live, writer
 
 __all__ = [
     *("INSTANCES", "JOBS", "LIMIT", "LIVE", "QUEUE_BYTES", "Job"),
-    *("at_event", "do", "pipe", "rows", "run", "small", "start"),
+    *("at_event", "do", "pipe", "rows", "run", "small", "start", "told_by"),
 ]
 
 INSTANCES = 240
@@ -237,3 +237,18 @@ def do(
     if process.exitcode:
         raise RuntimeError(f"{name} ended with {process.exitcode}")
     return int(receiver.recv())
+
+
+def told_by(target: Any, *arguments: Any) -> tuple[str, str]:
+    """Return what a process sends that is started with a function."""
+    receiver, sender = pipe()
+    process = start(target, *arguments, sender)
+    sender.close()
+    try:
+        found: tuple[str, str] = receiver.recv() if receiver.poll(_SECONDS) else ("lost", "no answer")
+    except EOFError:
+        found = ("lost", "the process died")
+    process.join(10)
+    if process.exitcode is None:
+        process.kill()
+    return found
