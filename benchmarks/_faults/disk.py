@@ -39,6 +39,7 @@ _NOBODY = 65534
 _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000  # linux/sched.h
 _REMOUNT = 32  # sys/mount.h
 _RUN_BYTES = 600_000
+_MOST_CALLS = 20  # of a store, until it fails
 
 
 # A full disk is a file system in memory, which only the process sees that mounts it: it finds out
@@ -304,7 +305,7 @@ class _FailingStore:
             shutil.rmtree(folder / "run")
             with ts.StateRecorder("conv_1", folder / "run", queue_bytes=20_000) as recorder:
                 recorder.record(jobs.activations("conv_1", 0, 20))
-        every, error = draw.randint(1, 60), draw.choice(_ERRORS)
+        every, error = draw.randint(1, _MOST_CALLS), draw.choice(_ERRORS)
         store = FailingStore(LocalStore(folder / "run"), every, error)
         self.error = None
         try:

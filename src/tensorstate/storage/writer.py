@@ -193,7 +193,9 @@ class RunWriter:
             self._queue.check_open()
             try:
                 self._add_layer(name, info)
-            except OSError as error:
+            except ValueError:
+                raise
+            except Exception as error:  # stores have errors of their own
                 # Instances of the other layers alone would be taken for those of the network.
                 self._queue.fail(error)
                 raise
