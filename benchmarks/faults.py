@@ -24,7 +24,6 @@ from benchmarks._measure import machine, markdown
 __all__ = ["CASES", "main"]
 
 
-
 CASES: dict[str, Case] = {
     case.name: case for room in (kill, disk, damage, others, cluster) for case in room.CASES
 }

@@ -61,8 +61,8 @@ def _injure(subject: Subject, folder: Path, draw: Chance) -> str:
         flipped = bytes(byte ^ 1 << draw.randrange(8) for byte in content[place : place + 1])
         path.write_bytes(content[:place] + flipped + content[place + 1 :])
     else:
-        is_alike = (name.name == "zarr.json").__eq__
-        others = [other for other, _ in subject.tries if is_alike(other.name == "zarr.json")]
+        is_metadata = name.name == "zarr.json"
+        others = [file for file, _ in subject.tries if (file.name == "zarr.json") == is_metadata]
         other = folder / draw.choice(others)
         path.write_bytes(other.read_bytes())
         other.write_bytes(content)

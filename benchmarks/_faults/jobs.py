@@ -245,7 +245,9 @@ def told_by(target: Any, *arguments: Any) -> tuple[str, str]:
     process = start(target, *arguments, sender)
     sender.close()
     try:
-        found: tuple[str, str] = receiver.recv() if receiver.poll(_SECONDS) else ("lost", "no answer")
+        found: tuple[str, str] = (
+            receiver.recv() if receiver.poll(_SECONDS) else ("lost", "no answer")
+        )
     except EOFError:
         found = ("lost", "the process died")
     process.join(10)

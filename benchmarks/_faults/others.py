@@ -131,7 +131,7 @@ class _Readers:
         finally:
             for writer in writers:
                 writer.join(_SECONDS)
-        if any(writer.exitcode for writer in writers):
+        if any(writer.exitcode for writer in writers) or not receiver.poll():
             raise LostError("a writer failed")
         if seen != sorted(seen):
             raise LostError(f"a reader saw {seen} instances, one after the other")

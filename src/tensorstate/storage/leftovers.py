@@ -51,7 +51,7 @@ def remove_from_part(states: LocalChunks, rows: int) -> None:
 
 
 def remove_from_run(folder: str | os.PathLike[str], layers: list[str]) -> None:
-    """Remove what was left of the metadata of a run and its layers, and of layers that were dropped.
+    """Remove what was left of the metadata of a run and its layers, and of dropped layers.
 
     Parameters
     ----------
