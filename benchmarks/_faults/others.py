@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,18 @@ class _Clock(datetime):
         return datetime.now(tz) + cls.offset
 
 
+def _shifted(real: Callable[[], float]) -> Callable[[], float]:
+    return lambda: real() + _Clock.offset.total_seconds()
+
+
 def _with_clock(folder: Path, seed: int, told: Any) -> None:
     """Capture and count with a clock that is set anew again and again, back and forth."""
     draw = random.Random(seed)
     jobs.small()
-    real = time.time
     with (
         mock.patch.object(entry, "datetime", _Clock),
         mock.patch.object(format, "datetime", _Clock),
-        mock.patch.object(time, "time", lambda: real() + _Clock.offset.total_seconds()),
+        mock.patch.object(time, "time", side_effect=_shifted(time.time)),
     ):
         for end in range(40, INSTANCES + 1, 40):
             _Clock.offset = timedelta(days=draw.choice([-1, 1]) * 10 ** draw.uniform(-5, 4))
