@@ -9,6 +9,7 @@ import shutil
 import stat
 import traceback
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from benchmarks._faults.case import (
 )
 from benchmarks._faults.jobs import INSTANCES, JOBS, told_by
 from benchmarks._faults.kill import check_complete, check_rows, prepare_captured
-from benchmarks.kills import chunks
+from benchmarks.kills import activations, chunks
 
 __all__ = ["CASES"]
 
@@ -272,9 +273,10 @@ _ERRORS = [OSError, TimeoutError, ConnectionResetError, _StoreError]
 def _use(store: Any, what: str) -> None:
     """Capture into a store, or read what there is of it."""
     if what == "capture":
-        with ts.StateRecorder("conv_1", store, mode="resume", queue_bytes=20_000) as recorder:
+        resumed = ts.StateRecorder("conv_1", store, mode="resume", queue_bytes=20_000)
+        with closing(resumed) as recorder:
             for begin in range(ts.open_run(store).instances, INSTANCES, 20):
-                recorder.record(jobs.activations("conv_1", begin, begin + 20))
+                recorder.record(activations("conv_1", begin, begin + 20))
         return
     run = ts.open_run(store)
     if what == "verify":
@@ -303,8 +305,9 @@ class _FailingStore:
             shutil.rmtree(cache)
         if self.what == "capture":
             shutil.rmtree(folder / "run")
-            with ts.StateRecorder("conv_1", folder / "run", queue_bytes=20_000) as recorder:
-                recorder.record(jobs.activations("conv_1", 0, 20))
+            new = ts.StateRecorder("conv_1", folder / "run", queue_bytes=20_000)
+            with closing(new) as recorder:
+                recorder.record(activations("conv_1", 0, 20))
         every, error = draw.randint(1, _MOST_CALLS), draw.choice(_ERRORS)
         store = FailingStore(LocalStore(folder / "run"), every, error)
         self.error = None

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -48,7 +48,7 @@ _processes.set_forkserver_preload(["benchmarks._faults.jobs"])
 
 def small() -> ExitStack:
     """Let a few rows be many until the stack is closed: small chunks, soon counted, low limits."""
-    values = [
+    values: list[tuple[Any, dict[str, Any]]] = [
         (writer, {"_SMALLEST_CHUNK_BYTES": 4096}),
         (live, {"WAITING_CHUNKS": 1}),
         (plan, {"PROCESS_BYTES": 0, "TASK_BYTES": 0, "READ_COPIES": 0}),
@@ -89,7 +89,8 @@ def captured_live(path: Path) -> None:
 
 def overwritten(path: Path) -> None:
     """Write a run anew, in place of the one that is there."""
-    with ts.StateRecorder("conv_1", path / "run", mode="w", queue_bytes=QUEUE_BYTES) as recorder:
+    new = ts.StateRecorder("conv_1", path / "run", mode="w", queue_bytes=QUEUE_BYTES)
+    with closing(new) as recorder:
         for begin in range(0, INSTANCES, 20):
             recorder.record(activations("conv_1", begin, begin + 20))
 

@@ -6,6 +6,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def _with_clock(folder: Path, seed: int, told: Any) -> None:
             _Clock.offset = timedelta(days=draw.choice([-1, 1]) * 10 ** draw.uniform(-5, 4))
             options: dict[str, Any] = {"mode": "resume", "queue_bytes": jobs.QUEUE_BYTES}
             live = ts.StateRecorder("live", folder / "run", histogram="live", **options)
-            with ts.StateRecorder("conv_1", folder / "run", **options) as recorder:
+            with closing(ts.StateRecorder("conv_1", folder / "run", **options)) as recorder:
                 for begin in range(end - 40, end, _BATCH):
                     batch = activations("conv_1", begin, begin + _BATCH)
                     recorder.record(batch)
