@@ -17,7 +17,7 @@ import sys
 import time
 
 import tensorstate as ts
-from benchmarks._faults import cluster, damage, disk, kill, others
+from benchmarks._faults import cluster, damage, disk, kill, others, store
 from benchmarks._faults.case import Case, Found, run_case
 from benchmarks._measure import machine, markdown
 
@@ -25,7 +25,7 @@ __all__ = ["CASES", "main"]
 
 
 CASES: dict[str, Case] = {
-    case.name: case for room in (kill, disk, damage, others, cluster) for case in room.CASES
+    case.name: case for room in (kill, disk, store, damage, others, cluster) for case in room.CASES
 }
 
 HEADER = ["case", "fault", "tried", "survived", "of these told", "lost", "silently wrong", "s"]

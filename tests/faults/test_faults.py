@@ -9,9 +9,11 @@ import shutil
 
 import numpy as np
 import pytest
+from zarr.storage import LocalStore
 
 from benchmarks import faults
-from benchmarks._faults import damage, disk, kill
+from benchmarks._faults import damage, kill
+from benchmarks._faults import store as stores
 from benchmarks._faults.case import Case, LostError, WrongError, chance, run_case
 from benchmarks.faults import CASES
 
@@ -97,7 +99,7 @@ def test_a_damage_that_is_not_found_is_silently_wrong(tmp_path):
 
 
 def test_the_store_that_fails_does(tmp_path):
-    store = disk.FailingStore(disk.LocalStore(tmp_path), every=2)
+    store = stores.FailingStore(LocalStore(tmp_path), every=2)
     np.testing.assert_equal([_fails(store) for _ in range(6)], [False, True] * 3)
 
 
