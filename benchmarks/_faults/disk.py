@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 import stat
@@ -84,11 +85,12 @@ def _on_full_disk(job: str, folder: Path, size: int, whole: Path, told: Any) -> 
 
 
 def _outcome_of_full_disk(job: str, disk: Path, whole: Path) -> tuple[str, str]:
-    error = None
+    error = ""
     try:
         JOBS[job](disk)
     except OSError as raised:
-        error = raised
+        error = str(raised)
+    gc.collect()  # the recorders that failed, which have the run open
     committed = check_full(disk, job)
     left = [*(disk / "spill").glob("*")] if (disk / "spill").exists() else []
     if left:
@@ -101,7 +103,7 @@ def _outcome_of_full_disk(job: str, disk: Path, whole: Path) -> tuple[str, str]:
         raise LostError("the resumed run is not byte-equal")
     if any(disk.rglob("*.partial")):
         raise LostError(f"{next(disk.rglob('*.partial'))} was left")
-    return ("told", str(error)) if error else ("right", "")
+    return ("told", error) if error else ("right", "")
 
 
 def check_full(disk: Path, job: str) -> int:

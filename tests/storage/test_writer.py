@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -302,13 +303,20 @@ def test_a_layer_that_cannot_be_added_leaves_no_instances_of_the_others(tmp_path
     writer = RunWriter(path, layers=2)
     writer.add_layer("first", LayerInfo(8, 1))
     writer.put("first", np.ones((10, 1), np.uint8))
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
     with monkeypatch.context() as patch:
-        denied = PermissionError(13, "Permission denied")
-        patch.setattr(store_format, "create_part", lambda *_, **__: (_ for _ in ()).throw(denied))
+        patch.setattr(store_format, "create_part", deny)
         with pytest.raises(PermissionError):
             writer.add_layer("second", LayerInfo(8, 1))
-    with pytest.raises(OSError, match="0 instances are committed: PermissionError"):
+    with pytest.raises(OSError, match=r"0 instances are committed: .*second could not"):
         writer.close()
+    dropped = weakref.ref(writer)
+    del writer
+    gc.collect()
+    assert dropped() is None
     assert open_run(path).instances == 0
     writer = RunWriter(path, mode="resume", layers=2)
     for name in ("first", "second"):

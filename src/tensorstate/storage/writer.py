@@ -197,7 +197,8 @@ class RunWriter:
                 raise
             except Exception as error:  # stores have errors of their own
                 # Instances of the other layers alone would be taken for those of the network.
-                self._queue.fail(error)
+                problem = f"layer {name} could not be added ({type(error).__name__}: {error})"
+                self._queue.fail(problem)
                 raise
         return self.committed_before
 
