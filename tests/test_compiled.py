@@ -75,3 +75,28 @@ def test_a_kernel_has_one_signature_for_each_kind_of_its_first_argument():
         assert (array == 2).all()
     with pytest.raises(TypeError):
         multiply(np.ones(3), np.array([2.0]))
+
+
+def double(values):
+    return 2 * values[0]
+
+
+@pytest.mark.parametrize(("mode", "kept"), [(0o700, True), (0o777, False), (0o770, False)])
+def test_what_others_may_have_written_is_not_run(tmp_path, monkeypatch, mode, kept):
+    """Numba unpickles what it finds in the directory."""
+    monkeypatch.setattr(compiled, "cache_directory", lambda: tmp_path)
+    folder = tmp_path / "kind"
+    folder.mkdir()
+    folder.chmod(mode)
+    assert compiled._cached(double, "kind")(np.array([21])) == 42
+    assert any(folder.rglob("*.nbi")) == kept
+
+
+def test_a_new_directory_for_compiled_code_is_private(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "cache_directory", lambda: tmp_path / "below")
+    before = os.umask(0)
+    try:
+        compiled._cached(double, "kind")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "below/kind").stat().st_mode & 0o777 == 0o700

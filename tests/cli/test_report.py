@@ -62,6 +62,16 @@ def test_what_cannot_be_done_is_said_in_a_sentence(here, path, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_damage_is_told_and_leaves_no_page(here, tmp_path):
+    path = tmp_path / "run.zarr"
+    recorded(path, {"layer": (9, 3)})
+    (path / "layer/part-0/states/c/0/0").unlink()
+    ended = here("report", "--quiet", path, "-o", tmp_path / "page.html")
+    assert ended.returncode == 3
+    assert "layer layer, part 0, chunk 0" in ended.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["run.zarr"]
+
+
 def test_usage(here, path):
     ended = here("report")
     assert ended.returncode == 2

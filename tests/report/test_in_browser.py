@@ -216,3 +216,15 @@ def test_runs_side_by_side(browser, tmp_path, run):
         assert min(shown.painted()) > 1000
         found = Axe().run(shown.page)
         assert found.violations_count == 0, found.generate_report()
+
+
+def test_in_a_notebook_it_is_drawn_within_the_page(browser, tmp_path, run):
+    cell = tmp_path / "notebook.html"
+    cell.write_text(f"<!doctype html><meta charset=utf-8>{run.report()._repr_html_()}")
+    page = browser.new_page()
+    complaints = []
+    page.on("console", lambda told: complaints.append(told.text) if told.type == "error" else None)
+    page.goto(cell.as_uri())
+    page.frame_locator("iframe").locator("[data-state=drawn]").first.wait_for()
+    assert complaints == []
+    page.close()

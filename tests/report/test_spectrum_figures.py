@@ -65,13 +65,24 @@ def test_titles_say_the_main_numbers():
     figure = rank_frequency_of(*spectrum([50, 20, 10, *[1] * 20]))
     assert figure.title == "The 10 most frequent of 23 distinct states make up 87 % of all 100"
     assert "seen 50 times" in figure.alternative
-    assert rank_frequency_of(*spectrum([1] * 7)).title == "Each of 7 states was seen once"
-    assert rank_frequency_of(*spectrum([7])).title == (
-        "The most frequent of 1 distinct state make up 100 % of all 7"
-    )
+    titles = {
+        (1,) * 7: "Each of 7 states was seen once",
+        (7,): "All 7 states are the same one",
+        (1,): "There is only one state",
+        (6, 3, 1): "The most frequent of 3 distinct states makes up 60 % of all 10",
+    }
+    for counts, title in titles.items():
+        assert rank_frequency_of(*spectrum(counts)).title == title
     assert spectrum_of(*spectrum([5, 1, 1, 1])).title == (
         "75 % of the 4 distinct states were seen only once"
     )
+
+
+def test_counts_beyond_what_their_product_holds():
+    figure = spectrum_of(*spectrum([10**15, 10**13, 1]))
+    places = figure.plot.renderers[0].data_source.data["x"]
+    assert places == pytest.approx([1, 1e13, 1e15])
+    assert rank_frequency_of(*spectrum([10**15, 10**13])).data["times seen"].max() == 10**15
 
 
 def test_nothing_to_draw():

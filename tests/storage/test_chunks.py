@@ -18,6 +18,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from tensorstate.counting import count_states
+from tensorstate.nodes import digest_of
 from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.part import PartReader
@@ -184,6 +185,34 @@ def test_what_is_not_compressed_is_not_copied(tmp_path):
     # Slices are the caller's own.
     first, second = reader[0:10], reader[10:20]
     np.testing.assert_array_equal(np.concatenate([first, second]), rows[:20])
+
+
+@pytest.mark.parametrize("distinct", [4, 1 << 30])
+@pytest.mark.parametrize("committed", [1, 16_384 - 1, 16_384, 16_385, 40_000, 50_000])
+def test_the_digest_of_the_first_rows_is_worked_out_while_they_are_read(
+    tmp_path, distinct, committed
+):
+    rows = some_rows(50_000, 16, distinct)
+    array = write(tmp_path, np.zeros_like(rows), len(rows))
+    chunks = LocalChunks.of(array)
+    chunks.write(0, rows)
+    found, digest = chunks.read_digested(0, *chunks.rooms(), committed * 16)
+    np.testing.assert_array_equal(found, rows)
+    assert digest == digest_of(rows[:committed])
+    file = Path(chunks.folder, chunks.key(0))
+    content = bytearray(file.read_bytes())
+    is_plain = len(content) == rows.nbytes + 20
+    assert is_plain == (distinct > 4)
+    # Of a chunk that is stored as it is the digest tells, of others the checksum.
+    content[16 + 16 * (committed - 1) if is_plain else len(content) // 2] ^= 1
+    file.write_bytes(content)
+    if is_plain:
+        assert chunks.read_digested(0, *chunks.rooms(), committed * 16)[1] != digest
+    else:
+        with pytest.raises(ValueError, match="its checksum is"):
+            chunks.read_digested(0, *chunks.rooms(), committed * 16)
+    with pytest.raises(ValueError, match="its checksum is"):
+        chunks.read(0, *chunks.rooms())
 
 
 def test_a_chunk_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):

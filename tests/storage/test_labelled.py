@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 import tensorstate as ts
+from tensorstate.storage.labelled import InstancesOfRows
 from tests.storage.stores import ReadingStore
 from tests.storage.test_selection import run_of, runs
 from tests.strategies import reproducible
@@ -79,6 +80,7 @@ def test_rows_of_instances_that_differ_in_length(lengths, chunk_rows):
         assert max(array.chunks[0]) <= chunk_rows
         expected = np.repeat(np.arange(len(lengths)), lengths)
         assert array["instance"].values.tolist() == expected.tolist()
+        assert InstancesOfRows(layer._parts())[::-2].tolist() == expected[::-2].tolist()
         assert array["instance"][::-2].values.tolist() == expected[::-2].tolist()
         assert array.sel(byte=0)["instance"].dims == ("row",)
     np.testing.assert_array_equal(array.values, layer.raw_states[:])

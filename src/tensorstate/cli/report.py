@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import click
-import dask
 
 from tensorstate.cli.on_cluster import on_cluster
 from tensorstate.cli.options import (
@@ -18,8 +15,7 @@ from tensorstate.cli.options import (
     quiet_option,
 )
 from tensorstate.cli.output import print_json
-from tensorstate.cli.progress import Advance, show_counting, show_progress
-from tensorstate.storage import LayerStates, open_run
+from tensorstate.storage import open_run
 
 __all__ = ["report"]
 
@@ -59,7 +55,6 @@ def report(
     title: str | None,
     memory_limit: str | None,
     spill: str | None,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Show a RUN, or several side by side, on a page: an HTML file that loads nothing.
@@ -76,20 +71,9 @@ def report(
         raise click.BadParameter(str(error), param_hint="--accuracy") from None
     check_free(output)  # before anything is counted
 
-    def counting(layer: LayerStates) -> AbstractContextManager[None]:
-        return show_counting(layer.name, layer.state_count, quiet=quiet)
-
-    @contextmanager
-    def drawing(steps: int) -> Iterator[Advance]:
-        with (
-            dask.config.set({"tensorstate.progress": False}),
-            show_progress("drawing", "steps", steps, quiet=quiet) as advance,
-        ):
-            yield advance
-
     with counting_limits(memory_limit, spill):
         named = named_runs(open_run(run) for run in runs)
-        page = make_report(named, accuracies, title=title, counting=counting, drawing=drawing)
+        page = make_report(named, accuracies, title=title)
     page.save(output)
     if as_json:
         print_json({"report": str(output), "bytes": output.stat().st_size, "runs": page.numbers})

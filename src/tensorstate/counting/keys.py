@@ -9,7 +9,7 @@ bytes W        key words
 ============== ===========================================================================
 
 Up to 16 bytes a key is the state, and counts are exact. Two different wider states share a key
-with probability below ``u**2 / 2**129`` for u distinct states: 3e-21 for a billion.
+with probability below ``u**2 / 2**129`` for u distinct states: 1.5e-21 for a billion.
 """
 
 from __future__ import annotations

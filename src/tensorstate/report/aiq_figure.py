@@ -41,21 +41,15 @@ def aiq(networks: Mapping[str, tuple[float, float]]) -> Figure | None:
     """
     if not networks:
         return None
-    table = aIQ_by_weight(networks, WEIGHTS)
-    data = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "network": name,
-                    "weight of accuracy": table.index,
-                    "aIQ (%)": 100 * table[name].to_numpy(),
-                    "network efficiency (%)": 100 * efficiency,
-                    "accuracy (%)": 100 * accuracy,
-                }
-            )
-            for name, (efficiency, accuracy) in networks.items()
-        ],
-        ignore_index=True,
+    table = aIQ_by_weight(networks, WEIGHTS).reset_index()
+    data = pd.DataFrame(
+        {
+            "network": table["network"],
+            "weight of accuracy": table["weight"],
+            "aIQ (%)": 100 * table["aIQ"],
+            "network efficiency (%)": 100 * table["efficiency"],
+            "accuracy (%)": 100 * table["accuracy"],
+        }
     )
     plot = new_plot(
         "weight of accuracy (beta)",
@@ -101,7 +95,8 @@ def aiq(networks: Mapping[str, tuple[float, float]]) -> Figure | None:
                 legend_label=limit.removesuffix(" (%)"),
             )
     add_legend(plot)
-    best = {weight: str(table.loc[weight].idxmax()) for weight in (WEIGHTS[0], WEIGHTS[-1])}
+    by_weight = table.pivot(index="weight", columns="network", values="aIQ")
+    best = {weight: str(by_weight.loc[weight].idxmax()) for weight in (WEIGHTS[0], WEIGHTS[-1])}
     name, (efficiency, accuracy) = next(iter(networks.items()))
     at_two = {name: aIQ(*numbers, 2) for name, numbers in networks.items()}
     if len(networks) == 1:

@@ -1,4 +1,4 @@
-"""What a page shows of the network and of each layer: which figures, and what to keep in mind."""
+"""What a page shows of the network and of each layer: figures, and what to keep in mind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tensorstate.report.figure import Figure
 from tensorstate.report.samples import is_live, release
 from tensorstate.storage import LayerStates, StateRun
 
-__all__ = ["Chapter", "layer_chapters", "network_chapter"]
+__all__ = ["Chapter", "layer_chapters", "network_figures_of"]
 
 _T = TypeVar("_T")
 
@@ -39,12 +39,12 @@ _OF_A_LAYER: tuple[Callable[[LayerStates], Figure | None], ...] = (
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of a page.
+    """The part of a page that is about a layer.
 
     Attributes
     ----------
     name, anchor : str
-        What it is about, and where it is.
+        Of the layer, and where on the page it is.
     about : str
         The main numbers in a line.
     notes : list of str
@@ -60,10 +60,10 @@ class Chapter:
     figures: Packed | None
 
 
-def network_chapter(
+def network_figures_of(
     runs: Mapping[str, StateRun], networks: Mapping[str, tuple[float, float]]
-) -> Chapter:
-    """Draw what is to be seen of whole networks.
+) -> Packed | None:
+    """Draw what is to be seen of whole networks; None if there is nothing.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def network_chapter(
             *_side_by_side(runs, label_figures.label_information, len(runs) > 1),
         ],
     ]
-    return Chapter("network", "network", "", [], pack("figures-network", groups))
+    return pack("figures-network", groups)
 
 
 def layer_chapters(runs: Mapping[str, StateRun], anchors: Mapping[str, str]) -> Iterator[Chapter]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["GROUND", "MARKERS", "PALETTE", "QUIET", "TOOLTIP_RULE", "css_variables", "fading"]
+__all__ = ["MARKERS", "PALETTE", "QUIET", "css_variables", "fading"]
 
-# All of them have a contrast of at least 3 to 1 with both grounds, and can be told apart with any
-# kind of colour vision: after M. Okabe and K. Ito, "Color Universal Design" (2008), some of them
-# darkened for the light ground or lightened for the dark one.
+# After the colours that M. Okabe and K. Ito chose for all kinds of colour vision ("Color Universal
+# Design", 2008), brought to a contrast of at least 3 to 1 with white as well as with #14181d.
 PALETTE = ("#2b83c6", "#d55e00", "#12956f", "#b86a9c", "#8f7a0a", "#7d7d7d")
 """Colours of series, in order."""
 
@@ -17,15 +16,6 @@ MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus
 
 QUIET = "#7d7d7d"
 """Colour of what is there for comparison."""
-
-GROUND = {"light": "#ffffff", "dark": "#14181d"}
-"""The grounds that the colours are chosen for."""
-
-TOOLTIP_RULE = (
-    ".bk-Tooltip{max-width:min(36em,94vw);overflow-wrap:break-word;--tooltip-color:#14181d;"
-    "--tooltip-text:#e3e8ee;--tooltip-border:#8d97a3;opacity:1}"
-)
-"""A CSS rule for tooltips, which are the same on both grounds: long names are wrapped."""
 
 _TEXT = {"light": "#24292f", "dark": "#e3e8ee"}
 _LINES = {"light": "#6b737c", "dark": "#8d97a3"}
@@ -67,14 +57,11 @@ def css_variables(scheme: Literal["light", "dark"]) -> str:
     text, lines, grid = _TEXT[scheme], _LINES[scheme], _GRID[scheme]
     values = {
         "text-color": text,
-        "title-text-color": text,
-        "label-text-color": text,
         "axis-label-text-color": text,
         "major-label-text-color": text,
         "axis-line-color": lines,
         "major-tick-line-color": lines,
         "minor-tick-line-color": "transparent",
-        "bar-line-color": "transparent",
         "grid-line-color": grid,
         "outline-line-color": "transparent",
         "border-line-color": "transparent",

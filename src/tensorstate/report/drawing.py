@@ -39,7 +39,7 @@ MOST_NAMES = 24
 
 _TICK_LENGTH = 18
 
-_WORD_LENGTH = 20
+_WORD_LENGTH = 12
 
 
 def new_plot(
@@ -128,8 +128,8 @@ def breakable(words: str) -> str:
 
     Examples
     --------
-    >>> breakable("short words " + 50 * "x").split("\u200b")[1:]
-    ['xxxxxxxxxxxxxxxxxxxx', 'xxxxxxxxxx']
+    >>> breakable("short words " + 30 * "x").split("\u200b")[1:]
+    ['xxxxxxxxxxxx', 'xxxxxx']
     """
     return re.sub(rf"(\S{{{_WORD_LENGTH}}})(?=\S)", "\\1\u200b", words)
 

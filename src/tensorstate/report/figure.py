@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -46,7 +46,7 @@ class Figure:
     meaning: str
     doubt: str
 
-    def titled(self) -> Any:
+    def titled(self) -> figure:
         """Return the plot with its title above it, to be shown by itself."""
         from tensorstate.report.drawing import add_title
 

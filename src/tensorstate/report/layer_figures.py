@@ -51,20 +51,23 @@ def rank_frequency_of(
     times, states = times_seen[::-1], number_of_states[::-1]
     ranks_to, rows_to = np.cumsum(states), np.cumsum(times * states)
     distinct, total = int(ranks_to[-1]), int(rows_to[-1])
+
+    def rows_up_to(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        group = np.searchsorted(ranks_to, ranks)
+        return np.asarray(rows_to[group] - (ranks_to[group] - ranks) * times[group])
+
     ranks = log_spaced(distinct)
-    group = np.searchsorted(ranks_to, ranks)
-    up_to = rows_to[group] - (ranks_to[group] - ranks) * times[group]
+    times_of_ranks = times[np.searchsorted(ranks_to, ranks)]
     data = pd.DataFrame(
         {
             "rank": ranks,
-            "times seen": times[group],
-            "share of all states (%)": 100 * times[group] / total,
-            "share up to this rank (%)": 100 * up_to / total,
+            "times seen": times_of_ranks,
+            "share of all states (%)": 100 * times_of_ranks / total,
+            "share up to this rank (%)": 100 * rows_up_to(ranks) / total,
         }
     )
-    top = min(_TOP, distinct)
-    group_of_top = int(np.searchsorted(ranks_to, top))
-    rows_of_top = int(rows_to[group_of_top] - (ranks_to[group_of_top] - top) * times[group_of_top])
+    top = _TOP if distinct > _TOP else 1
+    share_of_top = float(rows_up_to(np.array([top]))[0] / total)
     plot = new_plot(
         "rank of the state, 1 for the most frequent",
         "times seen",
@@ -81,13 +84,15 @@ def rank_frequency_of(
     plot.line("rank", "times seen", source=source, color=PALETTE[0], line_width=1.5)
     dots = plot.scatter("rank", "times seen", source=source, color=PALETTE[0], size=5)
     plot.hover.renderers = [dots]
-    if times[0] == 1:
-        title = f"Each of {plural(distinct, 'state')} was seen once"
+    if distinct == 1:
+        title = f"All {total:,} states are the same one" if total > 1 else "There is only one state"
+    elif times[0] == 1:
+        title = f"Each of {distinct:,} states was seen once"
     else:
-        frequent = "The most frequent" if top == 1 else f"The {top} most frequent"
+        frequent = "most frequent" if top == 1 else f"{top} most frequent"
         title = (
-            f"{frequent} of {plural(distinct, 'distinct state')} "
-            f"make up {percent(rows_of_top / total)} of all {total:,}"
+            f"The {frequent} of {distinct:,} distinct states make{'s' * (top == 1)} up "
+            f"{percent(share_of_top)} of all {total:,}"
         )
     return Figure(
         "rank_frequency",
@@ -139,7 +144,7 @@ def spectrum_of(
             ("states for each number of times", "@{states per number of times}{0,0.[0000]}"),
         ],
     )
-    source = source_of(data.assign(x=np.sqrt(data.iloc[:, 0] * data.iloc[:, 1])))
+    source = source_of(data.assign(x=np.sqrt(data.iloc[:, 0]) * np.sqrt(data.iloc[:, 1])))
     dots = plot.scatter("x", "states per number of times", source=source, color=PALETTE[0], size=6)
     plot.hover.renderers = [dots]
     distinct, total = int(number_of_states.sum()), int(times_seen @ number_of_states)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import html
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -16,24 +15,22 @@ import dask
 
 from tensorstate._version import __version__
 from tensorstate.counting.memory import MemoryLimit
+from tensorstate.counting.progress import Work, show_progress, telling
 from tensorstate.report.colours import css_variables
 from tensorstate.report.overview import WORDS, Overview, overview
 from tensorstate.report.samples import release
-from tensorstate.storage import LayerStates, StateRun
+from tensorstate.storage import StateRun
 
 try:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    from tensorstate.report.chapters import layer_chapters, network_chapter
+    from tensorstate.report.chapters import layer_chapters, network_figures_of
     from tensorstate.report.embedding import bokeh_script, page_file, policy
 except ModuleNotFoundError as error:
     raise ImportError(f"a report needs {error.name}: pip install tensorstate[report]") from error
 
 __all__ = ["Report", "check_accuracies", "check_free", "make_report", "named_runs"]
-
-Advance = Callable[[int], None]
-"""Called with how many more steps are done."""
 
 _MARK = b'<meta name="generator" content="tensorstate '
 """What tells a report of tensorstate from other files, within its first bytes."""
@@ -108,8 +105,6 @@ def make_report(
     *,
     title: str | None = None,
     memory_limit: MemoryLimit = None,
-    counting: Callable[[LayerStates], AbstractContextManager[Any]] = lambda layer: nullcontext(),
-    drawing: Callable[[int], AbstractContextManager[Advance]] = lambda steps: nullcontext(_nothing),
 ) -> Report:
     """Make a page of one or several runs, side by side.
 
@@ -126,11 +121,6 @@ def make_report(
         Of the page; by default it names the models.
     memory_limit : optional
         What each count may take, as for `LayerStates.histogram`.
-    counting : callable, optional
-        Called with each layer that has states, for a context in which it is counted.
-    drawing : callable, optional
-        Called with a number of steps, for a context in which everything else is done; it gives
-        what is called with how many more are done.
 
     Returns
     -------
@@ -155,15 +145,17 @@ def make_report(
     ):
         for layer in (layer for run in runs.values() for layer in run.values()):
             if layer.state_count:
-                with counting(layer):
-                    layer.spectrum()
+                layer.spectrum()
                 release(layer)
-        with drawing(sum(map(len, runs.values())) + len(names)) as advance:
+        drawing = Work("drawing", "steps", sum(map(len, runs.values())) + len(names))
+        # What is counted on the way shows no progress of its own.
+        with show_progress(drawing) as advance, telling("", progress=False):
             overviews = []
             for name, run in runs.items():
                 overviews.append(overview(name, run, known.get(name), anchors))
                 advance(len(run))
-            chapters = [network_chapter(runs, _networks(overviews))]
+            network = network_figures_of(runs, _networks(overviews))
+            chapters = []
             for chapter in layer_chapters(runs, anchors):
                 chapters.append(chapter)
                 advance(1)
@@ -171,9 +163,9 @@ def make_report(
     page = _render(
         title=title,
         runs=overviews,
-        network=chapters[0],
-        layers=chapters[1:],
-        payloads=[chapter.figures for chapter in chapters if chapter.figures],
+        network=network,
+        layers=chapters,
+        payloads=[one for one in (network, *(layer.figures for layer in chapters)) if one],
         has_accuracy=bool(known),
     )
     return Report(title, page, [one.numbers for one in overviews])
@@ -235,10 +227,6 @@ def check_free(path: str | os.PathLike[str]) -> None:
                 f"{path} is not a report of tensorstate, which this would replace: choose another "
                 "name, or remove it"
             )
-
-
-def _nothing(more: int) -> None:
-    """Note nothing."""
 
 
 def _networks(overviews: Iterable[Overview]) -> dict[str, tuple[float, float]]:

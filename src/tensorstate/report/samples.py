@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from tensorstate.report.drawing import plural
 from tensorstate.storage import LayerStates
 
-__all__ = ["SAMPLE_STATES", "is_live", "labels_of", "sample_of", "sampled_words"]
+__all__ = ["SAMPLE_STATES", "is_live", "labels_of", "release", "sample_of", "sampled_words"]
 
 SAMPLE_STATES = 1_000_000
 """Of layers with more states, figures that need the states themselves look at about so many."""

@@ -114,8 +114,8 @@ class HistogramCache:
         except Exception as error:
             if not self._was_replaced(published):
                 warnings.warn(
-                    f"the cached counts in {self._path} are damaged, and are counted again: "
-                    f"{error}",
+                    f"the cached counts in {self._path} are damaged or cannot be read, and are "
+                    f"counted again: {error}",
                     RuntimeWarning,
                     stacklevel=2,
                 )

@@ -25,6 +25,7 @@ from typing import Any
 
 import crc32c
 import numpy as np
+import xxhash
 import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
@@ -32,7 +33,13 @@ from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore
 
 from tensorstate.contained import ContainedStore, check_contained
-from tensorstate.nodes import BLOSC_HEADER, BLOSC_PLAIN, MOST_CHUNK_BYTES, check_blosc
+from tensorstate.nodes import (
+    BLOSC_HEADER,
+    BLOSC_PLAIN,
+    MOST_CHUNK_BYTES,
+    check_blosc,
+    digest_of,
+)
 from tensorstate.storage.format import CODECS
 
 __all__ = ["LocalChunks"]
@@ -157,7 +164,40 @@ class LocalChunks:
         ValueError, RuntimeError
             If what is there is damaged; the text says in which way.
         """
-        content = self._load(os.path.join(self.folder, self.key(number)), stored)
+        content, _ = self._load(number, stored)
+        return self._unpacked(content, rows)
+
+    def read_digested(
+        self, number: int, rows: NDArray[np.uint8], stored: NDArray[np.uint8], size: int
+    ) -> tuple[NDArray[np.uint8], bytes]:
+        """Read a chunk whose digest is known: it says more than the checksum of the file.
+
+        Where rows are stored as they are, only the digest is worked out, while they are read.
+
+        Parameters
+        ----------
+        number, rows, stored
+            As for `read`.
+        size : int
+            Bytes of the rows that have a digest: the first ones.
+
+        Returns
+        -------
+        rows : uint8 array of the shape of a chunk
+            As for `read`.
+        digest : bytes
+            Of the first `size` bytes, as `tensorstate.nodes.digest_of` gives it.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError, RuntimeError
+            As for `read`.
+        """
+        content, digest = self._load(number, stored, size)
+        found = self._unpacked(content, rows)
+        return found, digest or digest_of(found.reshape(-1)[:size])
+
+    def _unpacked(self, content: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
         # A checksum can be made to fit: blosc is to write no more than there is room for.
         if check_blosc(content, rows.size):
             return content[BLOSC_HEADER.size :].reshape(rows.shape)
@@ -224,35 +264,72 @@ class LocalChunks:
     def _most_stored(self) -> int:
         return self.shape[0] * self.shape[1] + _OVERHEAD
 
-    def _load(self, path: str, room: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return what is in a file before its checksum, which has to fit, and lies in `room`."""
+    def _load(
+        self, number: int, room: NDArray[np.uint8], size_digested: int = 0
+    ) -> tuple[NDArray[np.uint8], bytes]:
+        """Return what is in a file before its checksum, which has to fit, and lies in `room`.
+
+        Instead of the checksum, the digest of so many bytes of what blosc stored as it is may be
+        worked out; it is returned too, and is empty if it was not.
+        """
+        path = os.path.join(self.folder, self.key(number))
+        checksum, digest = 0, None
+        digested = range(BLOSC_HEADER.size, BLOSC_HEADER.size + size_digested)
         try:
-            check_contained(self.root, path)
-            # Without waiting for a pipe, in which nobody may write.
-            with open(os.open(path, _READ), "rb", buffering=0) as file:
-                status = os.fstat(file.fileno())
-                if stat.S_ISDIR(status.st_mode):
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-                if not stat.S_ISREG(status.st_mode):
-                    raise ValueError("it is no file")
-                size = status.st_size
-                if not _OVERHEAD <= size <= self._most_stored:
-                    raise ValueError(
-                        f"it has {size} bytes, and chunks have {_OVERHEAD} to {self._most_stored}"
-                    )
+            with self._open(path) as file:
+                size = self._size_of(file)
                 end = size - _CHECKSUM.size
-                found = 0
                 for start in range(0, end, _READ_BYTES):
                     piece = room[start : min(start + _READ_BYTES, end)]
                     _read_into(file, piece)
-                    found = _extend(found, piece)
+                    if not start and size_digested and _says_plain(piece):
+                        digest = xxhash.xxh3_64()
+                    if digest is None:
+                        checksum = _extend(checksum, piece)
+                    else:
+                        begin, stop = (max(i - start, 0) for i in (digested.start, digested.stop))
+                        digest.update(piece[begin:stop].data)
                 _read_into(file, room[end:size])
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(*error.args) from None
+        if digest is not None:
+            return room[:end], digest.digest()
         (expected,) = _CHECKSUM.unpack(room[end:size].tobytes())
-        if found != expected:
-            raise ValueError(f"its checksum is {found:08x}, and {expected:08x} was stored with it")
-        return room[:end]
+        if checksum != expected:
+            raise ValueError(
+                f"its checksum is {checksum:08x}, and {expected:08x} was stored with it"
+            )
+        return room[:end], b""
+
+    def _open(self, path: str) -> io.FileIO:
+        """Open a file of this store, and no folder, pipe or link out of it."""
+        check_contained(self.root, path)
+        # Without waiting for a pipe, in which nobody may write.
+        file = open(os.open(path, _READ), "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+        try:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            if not stat.S_ISREG(mode):
+                raise ValueError("it is no file")
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _size_of(self, file: io.FileIO) -> int:
+        """Return the size of a chunk's file, which can be one."""
+        size = os.fstat(file.fileno()).st_size
+        if not _OVERHEAD <= size <= self._most_stored:
+            raise ValueError(
+                f"it has {size} bytes, and chunks have {_OVERHEAD} to {self._most_stored}"
+            )
+        return size
+
+
+def _says_plain(content: NDArray[np.uint8]) -> bool:
+    """Whether blosc's header, if it is one, says that what follows is stored as it is."""
+    return len(content) >= BLOSC_HEADER.size and bool(content[2] & BLOSC_PLAIN)
 
 
 def _read_into(file: io.FileIO, room: NDArray[np.uint8]) -> None:

@@ -139,7 +139,11 @@ class ChunkDigests:
 
         Rows after the committed ones may be given too, and are not looked at.
         """
-        found, expected = digest_of(rows[: len(self.rows_of(chunk))]), self.digest(chunk)
+        self.compare(chunk, digest_of(rows[: len(self.rows_of(chunk))]))
+
+    def compare(self, chunk: int, found: bytes) -> None:
+        """Raise ValueError unless the committed rows of a chunk have the digest that was found."""
+        expected = self.digest(chunk)
         if found != expected:
             raise ValueError(
                 f"its rows have the digest {found.hex()}, and {expected.hex()} was committed: they "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from tensorstate.storage.layer import LayerStates
 
-__all__ = ["labelled_states"]
+__all__ = ["InstancesOfRows", "labelled_states"]
 
 
 def labelled_states(layer: LayerStates) -> xarray.DataArray:
@@ -74,7 +75,7 @@ class InstancesOfRows:
     dtype = np.dtype(np.int64)
     ndim = 1
 
-    def __init__(self, parts: Any) -> None:
+    def __init__(self, parts: Sequence[PartReader]) -> None:
         self._parts = tuple(parts)
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         self.shape = (int(self._starts[-1]),)
@@ -82,6 +83,8 @@ class InstancesOfRows:
     def __getitem__(self, key: Any) -> NDArray[np.int64]:
         (rows,) = key if isinstance(key, tuple) else (key,)
         start, stop, step = rows.indices(self.shape[0])
+        if step < 0:
+            start, stop = stop + 1, start + 1
         found = [
             _instances_in(part, max(start, first) - first, min(stop, end) - first)
             for part, (first, end) in zip(self._parts, pairwise(self._starts.tolist()), strict=True)
@@ -98,7 +101,7 @@ def _instances_in(part: PartReader, start: int, stop: int) -> NDArray[np.int64]:
     return np.repeat(instances + part.first_instance, stops - starts)
 
 
-def _row_chunks(parts: Any) -> tuple[int, ...]:
+def _row_chunks(parts: Sequence[PartReader]) -> tuple[int, ...]:
     """Return how many rows each chunk of the parts has."""
     sizes: list[int] = []
     for part in parts:
@@ -107,7 +110,7 @@ def _row_chunks(parts: Any) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _instance_chunks(parts: Any, positions: int) -> tuple[int, ...]:
+def _instance_chunks(parts: Sequence[PartReader], positions: int) -> tuple[int, ...]:
     """Return how many instances are read together: those that end in the same chunk of a part.
 
     Examples

@@ -235,7 +235,7 @@ class PartReader:
             return
         room, stored = self._local.rooms(kept)
         for chunk, begin, end in self._chunks_of(start, stop):
-            yield self._load(self._local, chunk, begin, end, room, stored)
+            yield self._load(self._local, chunk, begin, end, room, stored, is_hot=True)
 
     def _number(self, name: str, default: Any) -> Any:
         """Return an attribute that is a number of instances."""
@@ -261,11 +261,18 @@ class PartReader:
         end: int,
         room: NDArray[np.uint8],
         stored: NDArray[np.uint8],
+        is_hot: bool = False,
     ) -> NDArray[np.uint8]:
         """Return rows of a chunk, which is read into `room` or `stored`."""
         try:
-            rows = local.read(chunk, room, stored)
-            if self.digests is not None:
+            if self.digests is None:
+                rows = local.read(chunk, room, stored)
+            elif is_hot:
+                size = len(self.digests.rows_of(chunk)) * self.shape[1]
+                rows, digest = local.read_digested(chunk, room, stored, size)
+                self.digests.compare(chunk, digest)
+            else:
+                rows = local.read(chunk, room, stored)
                 self.digests.check(chunk, rows)
         except FileNotFoundError:
             raise self._missing(chunk, local.key(chunk)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -87,8 +88,10 @@ def find_damage(found: RunSurvey, progress: bool | None = None) -> list[Damage]:
                 graph[name, len(graph)] = (_damaged_chunks, *what, chunks[start : start + step])
     with threads_if(here):
         work = Work("verifying", "chunks", total)
-        for found_there in compute(graph, [*graph], find_scheduler(), progress, work):
-            damage += found_there
+        if graph:
+            damage += chain.from_iterable(
+                compute(graph, [*graph], find_scheduler(), progress, work)
+            )
     order = list(found.layers)
     return sorted(damage, key=lambda d: (order.index(d.layer), d.part, d.chunk or -1))
 

@@ -46,6 +46,7 @@
   // What a pointer shows gets the colours of the page, too.
   const tip = `
     :host {
+      max-width: min(36em, 46vw);
       --tooltip-color: var(--paper);
       --tooltip-text: var(--ink);
       --tooltip-border: var(--muted);
