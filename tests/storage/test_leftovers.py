@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from tensorstate.counting import count_states
 from tensorstate.storage import LayerInfo, RunWriter, open_run
 
 INFO = LayerInfo(16, None)
@@ -81,3 +82,18 @@ def test_what_links_lead_to_stays(tmp_path):
     (tmp_path / "run/layer/part-0/states/c/2").symlink_to(elsewhere)
     write(tmp_path / "run", 40, first=40, mode="resume")
     assert names(elsewhere) == ["mine.partial"]
+
+
+def test_a_live_capture_goes_on_after_a_kill_while_its_folder_was_made(tmp_path):
+    info = LayerInfo(16, 1, histogram="live")
+    for first in range(2):
+        writer = RunWriter(tmp_path / "run", mode="resume")
+        writer.add_layer("layer", info)
+        writer.put("layer", ROWS[1000 * first : 1000 * (first + 1)])
+        writer.close()
+        (tmp_path / "run/layer/part-0/counted/zarr.1.partial").write_bytes(b"cut short")
+    assert open_run(tmp_path / "run")["layer"].histogram() == count_states(ROWS[:2000])
+    writer = RunWriter(tmp_path / "run", mode="resume")
+    writer.add_layer("layer", info)
+    writer.close()
+    assert not [*(tmp_path / "run").rglob("*.partial")]
