@@ -27,7 +27,7 @@ def names(path):
 
 
 LEFT = [
-    *("{part}/states/zarr.1.partial", "{part}/states/c/1/0.2.partial"),
+    *("{part}/zarr.0.partial", "{part}/states/zarr.1.partial", "{part}/states/c/1/0.2.partial"),
     *("{part}/states/c/2/0", "{part}/states/c/2/0.3.partial", "{part}/states/c/3/0.4.partial"),
     *("{part}/offsets/zarr.5.partial", "{part}/offsets/c/0.6.partial"),
     *("{part}/digests/states/0/0.7.partial", "{part}/digests/offsets/1/3.8.partial"),

@@ -36,7 +36,7 @@ def remove_from_part(states: LocalChunks, rows: int) -> None:
     check_contained(states.root, states.folder)
     part = os.path.dirname(states.folder)
     offsets = os.path.join(part, "offsets")
-    for folder in (states.folder, offsets, os.path.join(offsets, "c")):
+    for folder in (part, states.folder, offsets, os.path.join(offsets, "c")):
         _remove_unfinished(folder)
     for array in _folders(os.path.join(part, "digests")):
         for level in _folders(array):
