@@ -35,6 +35,7 @@ SEQUENCES, MOST_POSITIONS = "lstm", 30  # a layer whose instances differ in leng
 SHAPES = {name: (POSITIONS[name], NEURONS[name]) for name in NEURONS}
 SHAPES[SEQUENCES] = (MOST_POSITIONS, 24)
 FLUSH_EVERY = 500  # instances; in between, what is committed are the chunks that are full
+QUEUE_BYTES = 400_000
 KILLS_A_RUN = 5
 
 
@@ -98,25 +99,31 @@ def expected(name: str, instances: int) -> npt.NDArray[np.uint8]:
     return rows.reshape(-1, rows.shape[-1])
 
 
-def capture(path: Path, begun: Callable[[], None] = lambda: None) -> None:
+def capture(
+    path: Path,
+    begun: Callable[[], None] = lambda: None,
+    instances: int = INSTANCES,
+    flush_every: int = FLUSH_EVERY,
+    queue_bytes: int = QUEUE_BYTES,
+) -> None:
     """Capture from wherever the run stands, and call `begun` before the first instance."""
     try:
         done = ts.open_run(path).instances
     except (FileNotFoundError, ValueError):
         done = 0
     recorders = [
-        ts.StateRecorder(name, path, mode="resume", queue_bytes=400_000) for name in NEURONS
+        ts.StateRecorder(name, path, mode="resume", queue_bytes=queue_bytes) for name in NEURONS
     ]
     sequences = ts.StateRecorder(
-        SEQUENCES, path, mode="resume", queue_bytes=400_000, variable_positions=True
+        SEQUENCES, path, mode="resume", queue_bytes=queue_bytes, variable_positions=True
     )
     begun()
-    for start in range(done, INSTANCES, BATCH):
-        stop = min(start + BATCH, INSTANCES)
+    for start in range(done, instances, BATCH):
+        stop = min(start + BATCH, instances)
         for recorder in recorders:
             recorder.record(activations(recorder.name, start, stop))
         sequences.record(activations(SEQUENCES, start, stop), lengths(start, stop))
-        if start % FLUSH_EVERY == 0:
+        if start % flush_every == 0:
             recorders[0].flush()
     recorders[0].close()
 
@@ -166,7 +173,7 @@ def survive(
             lost = max(0, committed - layer.instance_count)
             found += Survival(rows=len(stored), wrong=wrong, lost=lost)
     _end(_start(path))
-    return found + Survival(equal=_chunks(path) == _chunks(unbroken))
+    return found + Survival(equal=chunks(path) == chunks(unbroken))
 
 
 def _start(path: Path) -> subprocess.Popen[str]:
@@ -199,7 +206,7 @@ def _is_killed(path: Path, after: float) -> bool:
     return process.returncode == -signal.SIGKILL
 
 
-def _chunks(path: Path) -> dict[str, bytes]:
+def chunks(path: Path) -> dict[str, bytes]:
     """Return what is in the files of a run's chunks and of their digests, by their names."""
     found = (path.glob(f"*/part-*/{kind}/**/*") for kind in ("*/c", "digests"))
     files = (file for some in found for file in some if file.is_file())

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import zarr
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from tensorstate.storage import LayerInfo, RunWriter, open_run
 from tests.storage.metadata import edit
@@ -213,3 +213,27 @@ def test_a_store_that_claims_far_too_much_is_refused_at_once(run_path, rows, chu
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+class CreatedMeanwhile(WrapperStore):
+    """A store in which somebody creates a run right after its metadata was first looked for."""
+
+    def __init__(self, store, looked=None):
+        super().__init__(store)
+        self.looked = [] if looked is None else looked
+
+    def _with_store(self, store):
+        return type(self)(store, self.looked)
+
+    async def get(self, key, prototype, byte_range=None):
+        if key == "zarr.json":
+            self.looked.append(key)
+            if len(self.looked) == 1:
+                return None
+        return await super().get(key, prototype, byte_range)
+
+
+def test_a_run_that_is_created_while_it_is_opened():
+    store = MemoryStore()
+    two_layers(store)
+    assert list(open_run(CreatedMeanwhile(store))) == list(open_run(store))

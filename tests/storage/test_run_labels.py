@@ -89,7 +89,7 @@ def test_labels_whose_writer_was_killed(tmp_path):
     assert open_run(tmp_path / "run").labels.tolist() == [0, 1] * 6
 
 
-@pytest.mark.parametrize("harm", ["older", "names", "shape", "nothing there"])
+@pytest.mark.parametrize("harm", ["older", "names", "shape", "nothing there", "no metadata"])
 def test_labels_that_are_not_those_stored_last(tmp_path, harm):
     run = recorded(tmp_path / "run")
     run.set_labels(["cat", "dog"] * 6)
@@ -101,6 +101,8 @@ def test_labels_that_are_not_those_stored_last(tmp_path, harm):
         chunk.write_bytes(before)
     elif harm == "names":
         document.write_text(document.read_text().replace('"cat"', '"cow"'))
+    elif harm == "no metadata":
+        document.unlink()
     else:
         shape = 10**14 if harm == "nothing there" else 11
         document.write_text(re.sub(r'"shape": \[\s*12', f'"shape": [{shape}', document.read_text()))

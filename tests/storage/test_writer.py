@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import zarr
 from zarr.storage import LocalStore, MemoryStore
 
 from tensorstate.storage import LayerInfo, RunWriter, open_run
+from tensorstate.storage import format as store_format
 from tests.storage.stores import FailingStore, SlowStore
 
 INFO = LayerInfo(neurons=20, positions=4)
@@ -293,3 +295,32 @@ def test_instances_wait_for_the_slowest_layer(tmp_path):
     writer.close()
     run = open_run(tmp_path / "run")
     assert (run.instances, run["a"].instance_count) == (10, 2_000_000)
+
+
+def test_a_layer_that_cannot_be_added_leaves_no_instances_of_the_others(tmp_path, monkeypatch):
+    """Of the network only: with a layer less, nothing could go on after them."""
+    path = tmp_path / "run"
+    writer = RunWriter(path, layers=2)
+    writer.add_layer("first", LayerInfo(8, 1))
+    writer.put("first", np.ones((10, 1), np.uint8))
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_format, "create_part", deny)
+        with pytest.raises(PermissionError):
+            writer.add_layer("second", LayerInfo(8, 1))
+    with pytest.raises(OSError, match=r"0 instances are committed: .*second could not"):
+        writer.close()
+    dropped = weakref.ref(writer)
+    del writer
+    gc.collect()
+    assert dropped() is None
+    assert open_run(path).instances == 0
+    writer = RunWriter(path, mode="resume", layers=2)
+    for name in ("first", "second"):
+        writer.add_layer(name, LayerInfo(8, 1))
+        writer.put(name, np.ones((10, 1), np.uint8))
+    writer.close()
+    assert [layer.instance_count for layer in open_run(path).values()] == [10, 10]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +39,19 @@ def compute(
     -------
     list
         The results, in the order of `keys`.
+
+    Raises
+    ------
+    ConnectionError
+        If the scheduler of a cluster is lost meanwhile.
     """
+    with _told_if_lost(where.client):
+        return _compute(graph, keys, where, progress, work)
+
+
+def _compute(
+    graph: Graph, keys: list[Key], where: Scheduler, progress: bool | None, work: Work
+) -> list[Any]:
     memory = None if where.client is None else lambda: _memory_of_workers(where.client)
     with show_progress(work, progress, memory=memory) as advance:
         if advance is unseen:
@@ -51,6 +64,20 @@ def compute(
             found = _compute_on_cluster(graph, keys, where.client, tasks.reach)
         tasks.finish()
     return found
+
+
+@contextmanager
+def _told_if_lost(client: Any) -> Iterator[None]:
+    """Say which scheduler was lost, in place of which task was cancelled."""
+    try:
+        yield
+    except CancelledError as error:
+        if client is None or client.status == "running":
+            raise
+        raise ConnectionError(
+            f"the connection to the Dask scheduler {client.scheduler.address} was lost in the "
+            "middle of a count: see what became of the cluster, and count again"
+        ) from error
 
 
 class _Tasks(Callback):  # type: ignore[misc]

@@ -163,7 +163,9 @@ def is_entry_name(name: object) -> bool:
 def remove_entries(folder: StorePath, chosen: Callable[[str], bool]) -> None:
     """Delete the entries, whether complete or not, whose names are chosen."""
     for name in list_names(folder):
-        if name != "zarr.json" and chosen(name):
+        if name.endswith(".partial") and chosen(name):
+            sync((folder / name).delete())  # metadata of which a kill left no more
+        elif is_entry_name(name) and chosen(name):
             sync((folder / name).delete_dir())
 
 

@@ -245,18 +245,16 @@ def open_format(store: StoreLike, mode: str = "r") -> zarr.Group:
         If what is there is no run, or one of a newer format.
     """
     where = describe_store(store)
-    group, is_array = None, False
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, FileExistsError):
-        opened = as_store(store, read_only=mode == "r")
-        path = sync(make_store_path(opened, mode=mode))  # type: ignore[arg-type]
-        group = read_group(path)
-        is_array = group is None and read_node(path) is not None
+    group, is_array = _look(store, mode)
+    if group is None and not is_array:
+        if not store_holds_something(store):
+            raise FileNotFoundError(f"there is no run at {where}: nothing is there")
+        # Another process may have created it just now.
+        group, is_array = _look(store, mode)
     if is_array:
         raise ValueError(f"{where} is not a run of tensorstate, but a Zarr array")
     if group is None:
-        if store_holds_something(store):
-            raise ValueError(f"{where} is not a run of tensorstate: it holds no Zarr group")
-        raise FileNotFoundError(f"there is no run at {where}: nothing is there")
+        raise ValueError(f"{where} is not a run of tensorstate: it holds no Zarr group")
     about = group.attrs.get("tensorstate")
     if not isinstance(about, Mapping) or not is_whole_number(about.get("format")):
         raise ValueError(
@@ -269,6 +267,17 @@ def open_format(store: StoreLike, mode: str = "r") -> zarr.Group:
             f"({_versions().get('tensorstate')}) reads format {FORMAT}: install a newer one"
         )
     return group
+
+
+def _look(store: StoreLike, mode: str) -> tuple[zarr.Group | None, bool]:
+    """Return the group that a store holds, if it does, and whether it holds an array instead."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, FileExistsError):
+        opened = as_store(store, read_only=mode == "r")
+        path = sync(make_store_path(opened, mode=mode))  # type: ignore[arg-type]
+        group = read_group(path)
+        node = None if group is not None else read_node(path)
+        return group, node is not None and node["node_type"] == "array"
+    return None, False
 
 
 def committed_instances(run: zarr.Group) -> int:

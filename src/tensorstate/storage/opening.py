@@ -16,6 +16,7 @@ from tensorstate.storage import format as store_format
 from tensorstate.storage.counted import ATTRIBUTE as COUNTED
 from tensorstate.storage.digests import no_digests
 from tensorstate.storage.format import committed_instances
+from tensorstate.storage.leftovers import remove_from_run
 from tensorstate.storage.locks import WriterLock, lock_writer
 from tensorstate.storage.stores import (
     StoreLike,
@@ -230,6 +231,9 @@ def _open_alone(store: StoreLike, mode: str, model: str, lock: WriterLock) -> Op
             f"run {found.where} has the parts {', '.join(map(repr, found.committed))} of several "
             "writers: say which part is to go on, or what a new part is named"
         )
+    folder = local_folder(store)
+    if folder is not None:
+        remove_from_run(folder, list(found.layers))
     committed = committed_instances(group)
     return OpenedRun(group, committed, set(found.layers) if committed else set(), lock)
 

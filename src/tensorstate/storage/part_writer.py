@@ -15,6 +15,7 @@ from tensorstate.storage.arrays import DamagedChunkError, endless, with_rows
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import ATTRIBUTE, CountedRows
 from tensorstate.storage.digests import ChunkDigests, DigestsWriter
+from tensorstate.storage.leftovers import remove_from_part
 from tensorstate.storage.offsets import EqualLengths, OffsetsWriter, StoredOffsets
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import list_names
@@ -184,6 +185,8 @@ class PartWriter:
             self.array.resize((rows, self.array.shape[1]))
         if self._offsets is not None:
             self._offsets.drop_others()
+        if self._local is not None:
+            remove_from_part(self._local, rows)
         self.committed = self._written = rows
         self.instances = instances
 

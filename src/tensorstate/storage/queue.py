@@ -187,6 +187,13 @@ class WriteQueue:
             layer.part.flush()
         self._commit()
 
+    def fail(self, problem: str) -> None:
+        """Write and commit nothing more, after an error elsewhere; who uses the queue is told."""
+        with self._changed:
+            # Not the error itself: what it was raised from would keep the captures alive.
+            self._error = self._error or OSError(problem)
+            self._changed.notify_all()
+
     def close_soon(self) -> None:
         """Let the thread commit everything and end, without waiting for it."""
         with self._changed:

@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from tensorstate.nodes import check_checksum, digest_of, read_array, with_checksum
 from tensorstate.storage.arrays import read_found
 from tensorstate.storage.labels import label_codes
-from tensorstate.storage.stores import to_write
+from tensorstate.storage.stores import list_names, to_write
 
 __all__ = ["load_labels", "store_labels"]
 
@@ -65,6 +65,8 @@ def load_labels(group: zarr.Group, where: str) -> NDArray[Any] | None:
     try:
         array = read_array(group.store_path / _NAME)
         if array is None:
+            if list_names(group.store_path / _NAME):
+                raise ValueError("their metadata is missing")
             return None
         names, codes = _names_of(array), _codes_of(array)
         if len(codes) and not 0 <= codes.min() <= codes.max() < len(names):

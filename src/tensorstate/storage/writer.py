@@ -186,10 +186,20 @@ class RunWriter:
         ValueError
             If the resumed run, or another part of the run, recorded other states under this name,
             if the resumed run or part did not record it, or if the run is closed.
+        OSError
+            If it cannot be written; from then on nothing more is.
         """
         with self._adding:
             self._queue.check_open()
-            self._add_layer(name, info)
+            try:
+                self._add_layer(name, info)
+            except ValueError:
+                raise
+            except Exception as error:  # stores have errors of their own
+                # Instances of the other layers alone would be taken for those of the network.
+                problem = f"layer {name} could not be added ({type(error).__name__}: {error})"
+                self._queue.fail(problem)
+                raise
         return self.committed_before
 
     def stored_info(self, name: str) -> LayerInfo | None:

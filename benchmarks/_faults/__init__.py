@@ -1,0 +1,1 @@
+"""The cases of ``python -m benchmarks.faults``, by what goes wrong."""
