@@ -8,6 +8,7 @@ from torch import nn
 
 import tensorstate as ts
 from tests.capture import torch_models
+from tests.storage.metadata import as_before_checksums
 
 
 def captured_run(model, x, path, attach_to, **options):
@@ -132,6 +133,7 @@ def test_a_layer_that_lost_parameters_is_not_resumed(tmp_path):
 def test_runs_that_older_versions_wrote_learn_what_they_lack(tmp_path):
     with ts.StateRecorder("0_states", tmp_path / "run") as recorder:
         recorder.record(np.ones((4, 5)))
+    as_before_checksums(tmp_path / "run")
     group = zarr.open_group(tmp_path / "run" / "0_states", mode="r+")
     group.update_attributes({"source_layer": "0"})
     model = nn.Sequential(nn.Linear(6, 5))

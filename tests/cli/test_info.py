@@ -122,4 +122,4 @@ def test_usage():
     helped = command("info", "--help")
     assert helped.returncode == 0
     assert "tensorstate info --json run.zarr\n" in helped.stdout
-    assert f"tensorstate {ts.__version__}, numpy" in command("--version").stdout
+    assert f"tensorstate {ts.__version__}, python 3." in command("--version").stdout

@@ -89,7 +89,7 @@ def test_ctrl_c_on_a_terminal(tmp_path):
 @pytest.fixture
 def large(tmp_path):
     """A run whose count spills for a while, and the arguments of a process that counts it."""
-    rows = np.random.default_rng(0).integers(0, 256, (3_000_000, 16), dtype=np.uint8)
+    rows = np.random.default_rng(0).integers(0, 256, (12_000_000, 16), dtype=np.uint8)
     from tensorstate.storage import LayerInfo, RunWriter
 
     writer = RunWriter(tmp_path / "run")
