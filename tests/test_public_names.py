@@ -50,7 +50,7 @@ def test_a_stored_run_says_the_same_where_no_framework_can_be_imported(tmp_path)
     lines = run_python(REANALYSIS, path).splitlines()
     assert lines[:4] == expected
     assert lines[4] == (
-        "layer,neurons,positions,instances,states,distinct,entropy,efficiency,"
+        "layer,neurons,parameters,positions,instances,states,distinct,entropy,efficiency,"
         "singletons,coverage,distinct_at_least,ceiling,flag"
     )
 

@@ -261,7 +261,7 @@ def test_what_does_not_fit_is_one_sentence(
     [
         ("no run", "is not a run of tensorstate"),
         ("newer", "has store format 99, but this tensorstate"),
-        ("half", "cannot be read"),
+        ("half", "are damaged"),
     ],
 )
 def test_an_output_that_is_no_run_is_left_as_it_is(here, folder, tmp_path, mode, broken, says):
