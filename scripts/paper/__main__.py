@@ -130,6 +130,5 @@ def _percent(text: str) -> int:
     return number
 
 
-
 if __name__ == "__main__":
     sys.exit(main())

@@ -149,4 +149,3 @@ def build_model(experiment: Experiment) -> Any:
     if architecture.kernels:
         x = keras.layers.Flatten(name="flatten")(x)
     return keras.Model(images, keras.layers.Dense(_CLASSES, name="pred")(x))
-

@@ -7,26 +7,21 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import dask
 
-from tensorstate._version import __version__
 from tensorstate.counting.memory import MemoryLimit
 from tensorstate.counting.progress import Work, show_progress, telling
-from tensorstate.report.colours import css_variables
 from tensorstate.report.overview import WORDS, Overview, overview
 from tensorstate.report.samples import release
 from tensorstate.storage import StateRun
 
 try:
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
     from tensorstate.report.chapters import layer_chapters, network_figures_of
-    from tensorstate.report.embedding import bokeh_script, page_file, policy
+    from tensorstate.report.embedding import page_file
+    from tensorstate.report.rendering import render
 except ModuleNotFoundError as error:
     raise ImportError(f"a report needs {error.name}: pip install tensorstate[report]") from error
 
@@ -160,13 +155,15 @@ def make_report(
                 chapters.append(chapter)
                 advance(1)
     title = title or _title(runs)
-    page = _render(
+    page = render(
+        page_file("page.html.j2"),
         title=title,
         runs=overviews,
         network=network,
         layers=chapters,
         payloads=[one for one in (network, *(layer.figures for layer in chapters)) if one],
         has_accuracy=bool(known),
+        words=WORDS,
     )
     return Report(title, page, [one.numbers for one in overviews])
 
@@ -242,28 +239,6 @@ def _networks(overviews: Iterable[Overview]) -> dict[str, tuple[float, float]]:
 def _title(runs: Mapping[str, StateRun]) -> str:
     models = [str(run.attributes.get("model") or name) for name, run in runs.items()]
     return "Neural efficiency of " + ", ".join(dict.fromkeys(models))
-
-
-def _render(**content: Any) -> str:
-    # Everything that is not marked as a part of the page is text, whatever is in it.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
-    bokeh, script = bokeh_script(), page_file("page.js")
-    return environment.from_string(page_file("page.html.j2")).render(
-        **content,
-        policy=policy([bokeh, script]),
-        style=Markup(_style()),
-        bokeh=Markup(bokeh),
-        script=Markup(script),
-        words=WORDS,
-        version=__version__,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
-
-
-def _style() -> str:
-    shades: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-    plots = [f':root[data-shade="{shade}"] {{ {css_variables(shade)} }}\n' for shade in shades]
-    return page_file("page.css") + "".join(plots)
 
 
 def _umask() -> int:
