@@ -1,4 +1,4 @@
-"""The command: ``python -m scripts.paper run | report``."""
+"""The command: ``python -m scripts.paper run | report | results``."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write the page of a table")
     report.add_argument("--out", type=Path, required=True, help="folder of the run")
     report.add_argument("--table", type=Path, help="of another folder; by default that of the run")
+    results = commands.add_parser("results", help="print what was found, as Markdown")
+    results.add_argument("--table", type=Path, required=True)
     return made
 
 
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parser().parse_args(arguments)
     try:
-        {"run": run, "report": report}[options.command](options)
+        {"run": run, "report": report, "results": results}[options.command](options)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
@@ -103,6 +105,14 @@ def report(options: argparse.Namespace) -> None:
     table = load_table(options.table or options.out / TABLE)
     options.out.mkdir(parents=True, exist_ok=True)
     print(make_page(table).save(options.out / "report.html"))
+
+
+def results(options: argparse.Namespace) -> None:
+    """Print what a table says of the claims."""
+    from scripts.paper.markdown import results as markdown_of
+    from scripts.paper.table import load_table
+
+    print(markdown_of(load_table(options.table)), end="")
 
 
 def _architectures(options: argparse.Namespace) -> dict[str, Architecture]:

@@ -155,7 +155,8 @@ def _captured(
 
 
 def _layer(number: int, name: str, captured: Any) -> dict[str, Any]:
-    support = sample_support(*captured.spectrum(), captured.neurons)
+    times_seen, number_of_states = captured.spectrum()
+    support = sample_support(times_seen, number_of_states, captured.neurons)
     # An estimate that allows for unseen states may be more than there can be.
     corrected = min(captured.efficiency(estimator=CORRECTED), 1.0)
     return {

@@ -10,7 +10,7 @@ import pandas as pd
 from scripts.paper.effects import Effect, Estimator
 from scripts.paper.networks import ARCHITECTURES
 
-__all__ = ["ESTIMATORS", "Finding", "titles"]
+__all__ = ["ESTIMATORS", "Finding", "Row", "rows_of", "sentences", "titles"]
 
 ESTIMATORS: dict[Estimator, str] = {"plug-in": "", "corrected": "_corrected"}
 """What the columns of each estimator end with."""
@@ -55,6 +55,49 @@ class Finding:
         if "holds" in said:
             return "holds in part"
         return "does not hold" if "does not hold" in said else "undecided"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of a claim, by each estimator; None where an estimator has none."""
+
+    of: str
+    what: str
+    effects: list[Effect | None]
+
+
+def sentences(finding: Finding) -> list[str]:
+    """Return the verdicts of a claim as sentences, one for each estimator."""
+    told = []
+    for estimator in dict.fromkeys(effect.estimator for effect in finding.effects):
+        verdicts = [each.verdict for each in finding.effects if each.estimator == estimator]
+        numbers = ", ".join(
+            f"{verdicts.count(verdict)} {words}"
+            for verdict, words in (
+                ("holds", "as claimed"),
+                ("does not hold", "the other way"),
+                ("undecided", "undecided"),
+            )
+            if verdict in verdicts
+        )
+        told.append(
+            f"{estimator[0].upper()}{estimator[1:]}: {finding.verdict(estimator)} "
+            f"({len(verdicts)} numbers: {numbers})."
+        )
+    return told or ["Nothing in the table decides it."]
+
+
+def rows_of(finding: Finding) -> tuple[list[str], list[Row]]:
+    """Return the estimators of a claim's numbers, and the numbers, each by all of these."""
+    by_estimator: dict[str, dict[tuple[str, str], Effect]] = {}
+    for effect in finding.effects:
+        by_estimator.setdefault(effect.estimator, {})[effect.of, effect.what] = effect
+    names = dict.fromkeys((effect.of, effect.what) for effect in finding.effects)
+    rows = [
+        Row(of, what, [found.get((of, what)) for found in by_estimator.values()])
+        for of, what in names
+    ]
+    return list(by_estimator), rows
 
 
 def titles(table: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.paper import figures
+from scripts.paper import figures, training_figures
 from scripts.paper.claims import findings
-from scripts.paper.effects import CONFIDENCE, Effect
+from scripts.paper.effects import CONFIDENCE
 from scripts.paper.experiment import CORRECTED
-from scripts.paper.finding import Finding, titles
+from scripts.paper.finding import Finding, Row, rows_of, sentences, titles
 from scripts.paper.networks import ARCHITECTURES, DROPOUT
 from scripts.paper.table import networks_of
 from tensorstate.report.embedding import Packed, PlacedFigure, pack
@@ -21,18 +21,9 @@ from tensorstate.report.figure import Figure
 from tensorstate.report.page import Report
 from tensorstate.report.rendering import render
 
-__all__ = ["make_page", "mean_networks", "method", "sentences"]
+__all__ = ["make_page", "mean_networks", "method"]
 
 TITLE = "Neural efficiency and aIQ of LeNet-300-100 and LeNet-5"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number of a claim, by each estimator; None where an estimator has none."""
-
-    of: str
-    what: str
-    effects: list[Effect | None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ def make_page(table: pd.DataFrame) -> Report:
     """
     found = findings(table)
     claims = [
-        Claim(each, sentences(each), *_rows(each), pack(f"figures-claim-{number}", [drawn]))
+        Claim(each, sentences(each), *rows_of(each), pack(f"figures-claim-{number}", [drawn]))
         for number, (each, drawn) in enumerate(zip(found, _figures(table, found), strict=True), 1)
     ]
     networks = mean_networks(table)
@@ -90,27 +81,6 @@ def make_page(table: pd.DataFrame) -> Report:
         payloads=[claim.figures for claim in claims if claim.figures],
     )
     return Report(TITLE, page, [_numbers(each) for each in found])
-
-
-def sentences(finding: Finding) -> list[str]:
-    """Return the verdicts of a claim as sentences, one for each estimator."""
-    told = []
-    for estimator in dict.fromkeys(effect.estimator for effect in finding.effects):
-        verdicts = [each.verdict for each in finding.effects if each.estimator == estimator]
-        numbers = ", ".join(
-            f"{verdicts.count(verdict)} {words}"
-            for verdict, words in (
-                ("holds", "as claimed"),
-                ("does not hold", "the other way"),
-                ("undecided", "undecided"),
-            )
-            if verdict in verdicts
-        )
-        told.append(
-            f"{estimator[0].upper()}{estimator[1:]}: {finding.verdict(estimator)} "
-            f"({len(verdicts)} numbers: {numbers})."
-        )
-    return told or ["Nothing in the table decides it."]
 
 
 def mean_networks(table: pd.DataFrame) -> pd.DataFrame:
@@ -167,33 +137,21 @@ def method(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _rows(finding: Finding) -> tuple[list[str], list[Row]]:
-    by_estimator: dict[str, dict[tuple[str, str], Effect]] = {}
-    for effect in finding.effects:
-        by_estimator.setdefault(effect.estimator, {})[effect.of, effect.what] = effect
-    names = dict.fromkeys((effect.of, effect.what) for effect in finding.effects)
-    rows = [
-        Row(of, what, [found.get((of, what)) for found in by_estimator.values()])
-        for of, what in names
-    ]
-    return list(by_estimator), rows
-
-
 def _figures(table: pd.DataFrame, found: list[Finding]) -> list[list[PlacedFigure]]:
     wider, small, training, _ = found
     drawn: list[list[Figure | None]] = [
         [figures.efficiency_by_width(table, name, wider) for name, _ in titles(table)],
         [figures.accuracy_and_size(table, small)],
-        [figures.effect_sizes(training)],
+        [training_figures.effect_sizes(training)],
         [
-            figures.random_labels(
+            training_figures.random_labels(
                 table,
                 "test_accuracy",
                 "accuracy on the test digits",
                 "Few networks were tried, and training stopped after so many epochs: with more, "
                 "large networks memorise more.",
             ),
-            figures.random_labels(
+            training_figures.random_labels(
                 table,
                 "memorised",
                 "wrong labels memorised",

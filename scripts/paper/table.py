@@ -59,7 +59,7 @@ def make_table(rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> p
     """Make a table of rows; what it is of stands in its ``attrs``."""
     types = {name: dtype for name, (dtype, _) in COLUMNS.items()}
     table = pd.DataFrame(list(rows), columns=list(types)).astype(types)
-    table.attrs = dict(about)
+    table.attrs.update(about)
     return table
 
 
