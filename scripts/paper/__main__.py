@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.paper.data import DATA
 from scripts.paper.experiment import Settings
 from scripts.paper.grid import ENVIRONMENT, check_settings, grid, rows_of, run_grid
 from scripts.paper.networks import ARCHITECTURES, Architecture
@@ -27,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="train what is not trained yet, and write the table")
     defaults = Settings()
     run.add_argument("--out", type=Path, required=True, help="folder of the run")
-    run.add_argument("--data", default=defaults.data, help="digits (5,000, the default) or mnist")
+    run.add_argument(
+        "--data", choices=DATA, default=defaults.data, help="5,000 digits, or the whole of MNIST"
+    )
     run.add_argument("--digits", type=_positive, help="take only so many of them")
     run.add_argument("--epochs", type=_positive, default=defaults.epochs, help="at most")
     run.add_argument("--seeds", type=_positive, default=3)

@@ -51,7 +51,7 @@ class Settings:
 
     data: str = "digits"
     digits: int | None = None
-    epochs: int = 15
+    epochs: int = 12
     patience: int = 3
     batch_size: int = 50
     learning_rate: float = 0.002

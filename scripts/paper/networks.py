@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 __all__ = ["ARCHITECTURES", "DROPOUT", "Architecture", "Experiment", "build_model"]
 
 DROPOUT = 0.25
@@ -50,14 +52,14 @@ ARCHITECTURES = {
         ("dense_1", "dense_2"),
         (),
         ((4, 32, 256), (4, 32, 256)),
-        ((2, 2), (8, 8), (32, 32), (128, 128), (512, 512)),
+        ((4, 4), (32, 32), (256, 256)),
     ),
     "lenet_5": Architecture(
         "LeNet-5",
         ("conv_1", "conv_2", "conv_3"),
         (5, 5, 4),
-        ((2, 8), (2, 8, 32), (4, 32, 256)),
-        ((2, 2, 4), (4, 4, 16), (4, 16, 64), (8, 32, 256)),
+        ((2, 8), (2, 32), (4, 256)),
+        ((2, 2, 4), (4, 8, 32), (8, 32, 256)),
     ),
 }
 """By name."""
@@ -128,13 +130,18 @@ def build_model(experiment: Experiment) -> Any:
     import keras
 
     architecture = ARCHITECTURES[experiment.architecture]
-    settings = {"activation": "elu", "kernel_initializer": "he_normal"}
+    # Keras takes seeds that it is not given from Python's generator, which Dask's threads use too.
+    seeds = map(int, np.random.default_rng(experiment.seed).integers(2**31, size=32))
     images = x = keras.layers.Input((28, 28, 1), name="input")
     if not architecture.kernels:
         x = keras.layers.Flatten(name="flatten")(x)
     for number, (name, width) in enumerate(
         zip(architecture.layers, experiment.widths, strict=True)
     ):
+        settings = {
+            "activation": "elu",
+            "kernel_initializer": keras.initializers.HeNormal(next(seeds)),
+        }
         if architecture.kernels:
             layer = keras.layers.Conv2D(width, architecture.kernels[number], name=name, **settings)
         else:
@@ -145,7 +152,9 @@ def build_model(experiment: Experiment) -> Any:
         if architecture.kernels and name != architecture.layers[-1]:
             x = keras.layers.MaxPool2D(2)(x)
         if experiment.dropout:
-            x = keras.layers.Dropout(DROPOUT)(x)
+            x = keras.layers.Dropout(DROPOUT, seed=next(seeds))(x)
     if architecture.kernels:
         x = keras.layers.Flatten(name="flatten")(x)
-    return keras.Model(images, keras.layers.Dense(_CLASSES, name="pred")(x))
+    first = keras.initializers.GlorotUniform(next(seeds))
+    logits = keras.layers.Dense(_CLASSES, kernel_initializer=first, name="pred")(x)
+    return keras.Model(images, logits)
