@@ -28,6 +28,7 @@ SHOWN = {
     "installation.md": 2,
     "how-to/slurm.md": 1,
     "explanation/memory.md": 1,
+    "explanation/paper.md": 1,
     "explanation/reliability.md": 1,
     "reference/store-format.md": 1,
 }

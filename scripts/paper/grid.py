@@ -35,8 +35,8 @@ def grid(
     """List the networks to be trained, seed by seed, so that what is stopped has whole seeds.
 
     As they are, and with true labels, networks of all combinations of widths are trained. The
-    networks of the ladder are so too, and with batch normalisation, dropout, or both of them, and
-    with random labels.
+    networks of the ladder are so too, and with batch normalisation, with dropout, and with random
+    labels.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def grid(
     >>> small = {"lenet_5": ARCHITECTURES["lenet_5"].with_widths([2, 4])}
     >>> experiments = grid(small, seeds=1, random_labels=[0, 75])
     >>> len(experiments), experiments[-1].name
-    (16, 'lenet_5_4-4-4_plain_random75_seed0')
+    (14, 'lenet_5_4-4-4_plain_random75_seed0')
     """
     found: dict[Experiment, None] = {}
     for seed in range(seeds):
@@ -65,8 +65,9 @@ def grid(
             ladder = architecture.ladder
             for widths in [*product(*architecture.product), *ladder]:
                 found[Experiment(name, widths, seed=seed)] = None
-            for widths, norm, dropout in product(ladder, (False, True), (False, True)):
-                found[Experiment(name, widths, norm, dropout, seed=seed)] = None
+            for widths in ladder:
+                found[Experiment(name, widths, batch_norm=True, seed=seed)] = None
+                found[Experiment(name, widths, dropout=True, seed=seed)] = None
             for widths, percent in product(ladder, random_labels):
                 found[Experiment(name, widths, random_labels=percent, seed=seed)] = None
     return list(found)
@@ -108,10 +109,11 @@ def run_grid(
     missing = [each for each in experiments if not _file_of(folder, each).exists()]
     done = len(experiments) - len(missing)
     advance(done, len(experiments))
+    where = str(folder.resolve())  # workers may have started elsewhere
     # What comes first in the list is worth more if the run is stopped.
     names = {
         client.submit(
-            _leave_rows, each, settings, str(folder), measured_by, pure=False, priority=-number
+            _leave_rows, each, settings, where, measured_by, pure=False, priority=-number
         ): each
         for number, each in enumerate(missing)
     }

@@ -126,7 +126,7 @@ def test_the_grid_has_all_combinations_and_the_ladder_in_all_ways():
         product = int(np.prod([len(widths) for widths in architecture.product]))
         assert len(plain) == product + len(set(architecture.ladder) - plain_product(architecture))
         for ladder in architecture.ladder:
-            assert sum(each.widths == ladder for each in of_one) == 4 + 3
+            assert sum(each.widths == ladder for each in of_one) == 3 + 3
 
 
 def plain_product(architecture):
