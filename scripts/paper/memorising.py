@@ -70,8 +70,8 @@ def best_does_not_memorise(table: pd.DataFrame) -> Finding:
     return Finding(
         "Networks with a high aIQ resist memorising random labels",
         "A network with a high aIQ is 92.51 % accurate with 75 % random labels.",
-        "Of the networks that were tried with random labels, at the highest share of these, the one "
-        "with the highest aIQ has a higher test accuracy than the one that is the most accurate "
+        "Of the networks that were tried with random labels, the one with the highest aIQ has a "
+        "higher test accuracy at the highest share of these than the one that is the most accurate "
         "with true labels, and memorises less of the wrong labels; and over all of them a higher "
         "aIQ goes with less memorised. aIQ is that with true labels.",
         effects,
