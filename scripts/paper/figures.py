@@ -63,17 +63,11 @@ def efficiency_by_width(table: pd.DataFrame, architecture: str, finding: Finding
         plot.line("width", "corrected (%)", line_dash="dotted", line_width=2, **look)
         look.update(marker=MARKERS[number], legend_label=str(layer))
         marks = plot.scatter("width", "efficiency (%)", size=8, **look)
-        plot.hover.renderers.append(marks)
-    lowest = data[data["ceiling (%)"] < 100].sort_values("width").drop_duplicates("width")
-    if len(lowest):
-        plot.line(
-            "width",
-            "ceiling (%)",
-            source=source_of(lowest),
-            color=QUIET,
-            line_dash="dashed",
-            legend_label="ceiling of the sample",
+        ceiling = {"marker": "dash", "color": QUIET, "legend_label": "ceiling of the sample"}
+        plot.scatter(
+            "width", "ceiling (%)", source=look["source"], size=16, line_width=2, **ceiling
         )
+        plot.hover.renderers.append(marks)
     plot.xaxis.ticker = sorted(data["width"].unique().tolist())
     plot.xaxis.formatter = BasicTickFormatter()
     add_legend(plot)
@@ -89,8 +83,8 @@ def efficiency_by_width(table: pd.DataFrame, architecture: str, finding: Finding
         "Solid: as observed, with the 95 % interval over seeds. Dotted: by an estimate that allows "
         "for states that were not seen. Each point is a mean over networks whose other layers have "
         f"all widths of the grid. Points of efficiency for each doubling of the width: {told}.",
-        "Where a line touches the dashed one, which is as high as the number of captured states "
-        "allows, it shows the number of digits and not the layer; there the dotted one is too low.",
+        "A dash is as high as the number of captured states allows. A mark that touches its dash "
+        "shows the number of digits and not the layer, and there the dotted line is too low.",
     )
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scripts.paper.effects import Effect, chosen, over_seeds, plain, rank_correlations, told
+from scripts.paper.effects import (
+    Effect,
+    Interval,
+    chosen,
+    over_seeds,
+    plain,
+    rank_correlations,
+    told,
+)
 from scripts.paper.finding import ESTIMATORS, Finding, titles
 from scripts.paper.table import networks_of
 
@@ -49,7 +57,7 @@ def best_does_not_memorise(table: pd.DataFrame) -> Finding:
                     title,
                     "rank correlation of aIQ with the wrong labels memorised",
                     estimator,
-                    over_seeds(ranks),
+                    _correlation(ranks),
                     0.0,
                     is_above=False,
                     unit="number",
@@ -61,7 +69,7 @@ def best_does_not_memorise(table: pd.DataFrame) -> Finding:
                 f"{_percent(best['memorised'])} of the wrong labels; the most accurate one "
                 f"{_percent(accurate['test_accuracy'])} and {_percent(accurate['memorised'])}."
             )
-        size = over_seeds(rank_correlations(true, randomised, "parameters", "memorised"))
+        size = _correlation(rank_correlations(true, randomised, "parameters", "memorised"))
         notes.append(
             f"{title}: the rank correlation of the number of parameters with the wrong labels "
             f"memorised is {told(size, 'number')}, over "
@@ -102,3 +110,9 @@ def _at(by_network: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
 def _percent(shares: pd.Series) -> str:
     found = over_seeds(shares)
     return f"{100 * found.mean:.1f} %"
+
+
+def _correlation(values: list[float]) -> Interval:
+    """Return the mean over seeds, with an interval that ends where correlations do."""
+    mean, low, high, seeds = over_seeds(values)
+    return Interval(mean, max(low, -1.0), min(high, 1.0), seeds)
