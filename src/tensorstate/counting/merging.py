@@ -21,7 +21,8 @@ from tensorstate.counting.pieces import (
     part_of,
     partition,
 )
-from tensorstate.counting.spill import SpillDirectory, SpillFile
+from tensorstate.counting.spill import SpillDirectory
+from tensorstate.counting.spill_files import SpillFile
 
 __all__ = ["MergedPart", "SpillJob", "merged_groups"]
 
