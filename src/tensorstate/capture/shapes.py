@@ -13,7 +13,12 @@ from tensorstate.bits import check_activations
 from tensorstate.capture.batches import as_array
 from tensorstate.storage import LayerInfo, divide
 
-__all__ = ["neurons_axis", "neurons_last", "other_shape", "pieces"]
+__all__ = ["has_neurons_axis", "neurons_axis", "neurons_last", "other_shape", "pieces"]
+
+
+def has_neurons_axis(rank: int, axis: int) -> bool:
+    """Whether there is such an axis in so many, and another one, the first, of instances."""
+    return rank >= 2 and -rank <= axis < rank and axis % rank != 0
 
 
 def neurons_axis(shape: tuple[int | None, ...], axis: int, name: str) -> int:
@@ -38,13 +43,12 @@ def neurons_axis(shape: tuple[int | None, ...], axis: int, name: str) -> int:
     >>> neurons_axis((32, None, 20), -1, "lstm")
     2
     """
-    ndim = len(shape)
-    if ndim < 2 or not -ndim <= axis < ndim or axis % ndim == 0:
+    if not has_neurons_axis(len(shape), axis):
         raise ValueError(
             f"capture {name!r} needs instances on axis 0 and neurons on axis {axis}, "
             f"but got an array of shape {shape}"
         )
-    return axis % ndim
+    return axis % len(shape)
 
 
 def neurons_last(array: Any, axis: int, name: str) -> NDArray[Any]:
