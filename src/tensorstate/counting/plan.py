@@ -170,8 +170,8 @@ def make_plan(
     rest = limit - PROCESS_BYTES
     # Without a word from the other processes, each must be able to hold everything.
     everything = extent.rows * per_row * (1 if where.in_process else 2)
-    usual_rows = sources.rows_of_block(extent, where.threads)
-    in_memory = everything + threads * _task_bytes(extent, usual_rows, sources.READ_BYTES)
+    held_rows = min(sources.BLOCK_ROWS, -(-extent.rows // threads))
+    in_memory = everything + threads * _task_bytes(extent, held_rows, sources.READ_BYTES)
     if in_memory <= rest:
         share = (rest - extent.rows * (key + 2)) // threads
         return CountPlan(
@@ -179,7 +179,7 @@ def make_plan(
             spills=False,
             spill_bytes=0,
             at_once=threads,
-            block_rows=usual_rows,
+            block_rows=sources.rows_of_block(extent, where.threads),
             read_bytes=sources.READ_BYTES,
             share=share,
             **_common(extent, limit, partition_bits(extent.rows), where, spill),
