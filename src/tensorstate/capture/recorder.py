@@ -316,12 +316,14 @@ class StateRecorder(RecordedStates):
             self._rows = len(self._writer.reader(self.name))
             self._info = info
             self._packer = StatePacker(info.threshold)
-        elif neurons != self._info.neurons and positions is None:
+            return
+        self._writer.note_next_batch()
+        if neurons != self._info.neurons and positions is None:
             raise ValueError(
                 f"capture {self.name!r} got {neurons} neurons, after batches of "
                 f"{self._info.neurons}: all instances of a run have the same neurons"
             )
-        elif (neurons, positions) != (self._info.neurons, self._info.positions):
+        if (neurons, positions) != (self._info.neurons, self._info.positions):
             raise ValueError(
                 f"capture {self.name!r} got {neurons} neurons at {positions} positions, after "
                 f"batches of {self._info.neurons} at {self._info.positions}: all instances of a "

@@ -24,6 +24,7 @@ __all__ = [
     "as_store",
     "cannot_write",
     "clear_run",
+    "remove_layer",
     "describe_store",
     "is_url",
     "is_writable",
@@ -146,12 +147,16 @@ def clear_run(folder: Path) -> None:
     metadata = folder / "zarr.json"
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
-            # A layer goes as a whole: under this name, nobody takes it for one.
-            gone = path.rename(folder / f".removed-{uuid.uuid4().hex}")
-            shutil.rmtree(gone)
+            remove_layer(path)
         elif path != metadata and not is_lock_name(path.name):
             path.unlink()
     metadata.unlink()
+
+
+def remove_layer(path: Path) -> None:
+    """Remove the folder of a layer as a whole: under the name that it gets, nobody sees it."""
+    gone = path.rename(path.with_name(f".removed-{uuid.uuid4().hex}"))
+    shutil.rmtree(gone)
 
 
 def cannot_write(store: StoreLike, error: OSError) -> OSError:
