@@ -123,7 +123,7 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
         if any(n.startswith(_PREFIX) for n in list_names(run.store_path / name)):
             bare.append(name)
     alone = committed_instances(run)
-    listed = _listed(run, alone, layers, where)
+    listed = _listed(run, alone, layers, bare, where)
     found = {name for layer in layers.values() for name in layer.parts}
     # A writer that makes its layers in these moments is not to be met with some of them: before
     # it commits an instance, all its layers are there.
@@ -135,9 +135,9 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
         for layer in layers.values()
         for name, reader in layer.parts.items()
     )
-    for part, name in listed:
-        if part is not None and part not in layers[name].parts:
-            raise missing_layer(f"run {where}, part {part}", name)
+    for owner, name in listed:
+        if owner is not None and owner not in layers[name].parts:
+            raise missing_layer(f"run {where}, part {owner}", name)
     # A writer that is alone makes layers anew until it has committed an instance.
     if bare and (alone or shared):
         raise DamagedMetadataError(
@@ -150,7 +150,7 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
 
 
 def _listed(
-    run: zarr.Group, alone: int, layers: dict[str, StoredLayerParts], where: str
+    run: zarr.Group, alone: int, layers: dict[str, StoredLayerParts], bare: list[str], where: str
 ) -> list[tuple[str | None, str]]:
     """Return the parts, None for the run, with each layer that they were committed with.
 
@@ -167,7 +167,7 @@ def _listed(
         for part, reader in layer.parts.items()
         if reader.instances
     }
-    listed = [(part, name) for part, names in told for name in names]
+    listed = [(part, name) for part, names in told for name in names if name not in bare]
     for part, name in listed:
         if name not in layers and not _add_layer(layers, run, name, where):
             raise missing_layer(who if part is None else f"{who}, part {part}", name)
