@@ -82,16 +82,8 @@ NUMBERS = [
     ),
 ]
 PLACES = ["nosuch", "nosuch://bucket/run", "memory://nothing", "file:///nosuch/run", "nosuch:thing"]
-PROGRAMS = [
-    NET,
-    ARRAY_NAME,
-    STREAM_NAME,
-    "tests.cli.programs:ROOT",
-    "os:getcwd",
-    "os.path:",
-    ":",
-    ".x:y",
-]
+PROGRAMS = [NET, ARRAY_NAME, STREAM_NAME, "tests.cli.programs:ROOT", "os:getcwd"]
+PROGRAMS += ["os.path:", ":", ".x:y"]
 LAYERS = ["equal", "varies", "live", "nosuch", "../run", ".labels"]
 
 
@@ -138,7 +130,8 @@ def folder(tmp_path_factory):
     (folder / "cut.npy").write_bytes(b"\x93NUMPY\x01\x00")
     np.save(folder / "array.npy", rng.normal(size=(6, 1, 8, 8)).astype(np.float32))
     zarr.save(folder / "array.zarr", np.zeros((3, 3)))
-    os.mkfifo(folder / "pipe")
+    for name in ("pipe", "pipe.npy", "pipe.npz", "pipe.zip", "pipe.html", "pipe.keras"):
+        os.mkfifo(folder / name)
     (folder / "loop").symlink_to("loop")
     return folder
 
@@ -326,3 +319,27 @@ def test_the_codes_are_those_of_the_help():
     text = " ".join(run("--help").stdout.split())
     assert "Exit codes: 0 done, 1 failed, 2 usage, 3 damage found, 130 interrupted." in text
     assert Path(ROOT).is_dir()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["capture", "{folder}/pipe", ARRAY_NAME, "-o", "new", "--attach-to", "x"],
+        ["capture", "{folder}/pipe.keras", ARRAY_NAME, "-o", "new", "--attach-to", "x"],
+        ["capture", NET, "{folder}/pipe", "-o", "new", "--attach-to", "ReLU"],
+        ["capture", NET, "{folder}/pipe.npy", "-o", "new", "--attach-to", "ReLU"],
+        ["capture", NET, "{folder}/pipe.npz", "-o", "new", "--attach-to", "ReLU"],
+        ["capture", NET, ARRAY_NAME, "-o", "{folder}/pipe", "--attach-to", "ReLU"],
+        ["report", "-o", "{folder}/pipe.html", "{folder}/run"],
+        ["report", "-o", "new.html", "{folder}/pipe"],
+        ["info", "{folder}/pipe.zip"],
+        ["verify", "--salvage", "{folder}/pipe", "{folder}/lost chunk"],
+        ["count", "--memory-limit", "1 MB", "--spill", "{folder}/pipe", "{folder}/pipe"],
+    ],
+)
+def test_pipes_are_not_waited_for(folder, arguments, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    ended = run(*(argument.format(folder=folder) for argument in arguments))
+    assert ended.returncode in (1, 2)
+    check(ended, arguments[0], arguments)
+    assert not [*tmp_path.iterdir()]

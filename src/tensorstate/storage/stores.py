@@ -132,7 +132,10 @@ def as_store(store: StoreLike, *, read_only: bool = False) -> Store:
             store.fs.invalidate_cache()
         return contained(StorePath(store)).store
     if is_zipped(store):
-        return ZippedRun(Path(store))
+        path = Path(store)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no file: nothing else is read as a zip file")
+        return ZippedRun(path)
     folder = local_folder(store)
     if folder is None:
         return open_url(str(store), read_only=read_only)
