@@ -4,7 +4,6 @@ What comes out is right, or is an error of one sentence: never another number, a
 and no more memory than the limit allows.
 """
 
-import os
 import shutil
 from pathlib import Path
 
@@ -18,12 +17,11 @@ from tensorstate.counting import count_states, out_of_core, spill_files
 from tensorstate.counting.files import blocks
 from tensorstate.counting.spill import PREFIX
 from tests.counting.limits import make_tiny
+from tests.faults.harmed import KINDS, harm
 from tests.strategies import as_dict, count_by_hand, reproducible
 
 LIMIT = 50_000
 MOST_BYTES = 8 << 20
-
-KINDS = ["flipped", "cut", "longer", "zeros", "emptied", "lost", "moved", "swapped", "of another"]
 
 
 def rows_of(width, seed):
@@ -40,36 +38,8 @@ def folder_of(place):
     return folder
 
 
-def harm(folder, other, kind, draw):
-    """Damage a spill file, as a disk, a file system or somebody who cleans up may do."""
-    files = sorted(path for path in folder.iterdir() if path.name.startswith(("block", "counted")))
-    path = files[draw(st.integers(0, len(files) - 1))]
-    content = path.read_bytes()
-    # Half of the time the beginning, where all the rest is told.
-    end = max(min(len(content), draw(st.sampled_from([64, 4096 + 512, 1 << 30]))) - 1, 0)
-    place, stop = sorted(draw(st.integers(0, end)) for _ in range(2))
-    if kind == "flipped":
-        flipped = bytes(byte ^ 1 << draw(st.integers(0, 7)) for byte in content[place : place + 1])
-        path.write_bytes(content[:place] + flipped + content[place + 1 :])
-    elif kind == "cut":
-        os.truncate(path, place)
-    elif kind == "longer":
-        path.write_bytes(content[:place] + bytes(8) + content[place:])
-    elif kind == "zeros":
-        path.write_bytes(content[:place] + bytes(stop - place) + content[stop:])
-    elif kind == "emptied":
-        path.write_bytes(b"")
-    elif kind == "lost":
-        path.unlink()
-    elif kind == "moved":
-        path.write_bytes(content[:place] + content[stop:] + content[place:stop])
-    else:
-        among = files if kind == "swapped" else sorted(p for p in other.iterdir() if p.is_file())
-        source = among[draw(st.integers(0, len(among) - 1))]
-        found = source.read_bytes()
-        if kind == "swapped":
-            source.write_bytes(content)
-        path.write_bytes(found)
+def files_of(folder):
+    return sorted(path for path in folder.iterdir() if path.name.startswith(("block", "counted")))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +77,7 @@ def test_what_comes_out_is_right_or_an_error(data, kind, width, when, others, tm
     def harm_once():
         if not harmed:
             harmed.append(kind)
-            harm(folder_of(place), others[width], kind, data.draw)
+            harm(files_of(folder_of(place)), files_of(others[width]), kind, data.draw)
 
     merge = out_of_core.merge_partitions
 
