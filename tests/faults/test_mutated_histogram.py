@@ -23,7 +23,7 @@ def files_of(folder):
 
 
 def rows_of(width, seed):
-    return np.random.default_rng(seed).integers(0, 4, (3000, width), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(0, 4, (300, width), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module", params=[3, 12])
@@ -31,13 +31,13 @@ def saved(request, tmp_path_factory):
     """Return a histogram of several chunks, where it is saved, and where another one is."""
     folder = tmp_path_factory.mktemp("saved")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "CHUNK_ENTRIES", 20)
+        patch.setattr(saving, "CHUNK_ENTRIES", 60)
         for seed in range(2):
             count_states(rows_of(request.param, seed)).save(folder / str(seed))
     return count_states(rows_of(request.param, 0)).sorted(), folder / "0", folder / "1"
 
 
-@settings(reproducible, max_examples=100)
+@settings(reproducible, max_examples=50)
 @given(data=st.data(), kind=st.sampled_from(KINDS), limit=st.sampled_from([None, 1000]))
 def test_a_histogram_is_as_it_was_saved_or_refused(data, kind, limit, saved, tmp_path_factory):
     whole, path, other = saved
@@ -77,7 +77,7 @@ def runs(tmp_path_factory):
     return folder, found["run"]
 
 
-@settings(reproducible, max_examples=100)
+@settings(reproducible, max_examples=50)
 @given(
     data=st.data(),
     kind=st.sampled_from([*KINDS, "all of another"]),
