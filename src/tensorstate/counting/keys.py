@@ -61,6 +61,17 @@ def words_per_key(width: int) -> int:
     return 1 if width <= 8 else 2
 
 
+def are_keys(width: int) -> bool:
+    """Whether packed states of `width` bytes are keys as they lie in memory.
+
+    Examples
+    --------
+    >>> [width for width in range(1, 100) if are_keys(width)]
+    [8, 16]
+    """
+    return width in (8, 16)
+
+
 def empty_keys(count: int, words: int) -> U64Array:
     """Return an uninitialised array for keys: (count,) for one word, (count, 2) for two."""
     return np.empty(count if words == 1 else (count, 2), np.uint64)
@@ -100,7 +111,7 @@ def key_words(rows: U8Array, room: U64Array | None = None) -> U64Array:
     count, width = rows.shape
     rows = frozen(rows)
     words = words_per_key(width)
-    if width in (8, 16):
+    if are_keys(width):
         return frozen(rows.view("<u8").reshape((count,) if words == 1 else (count, 2)))
     keys = empty_keys(count, words) if room is None else room[:count]
     if width > WIDEST_EXACT:
