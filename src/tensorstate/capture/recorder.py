@@ -305,7 +305,9 @@ class StateRecorder(RecordedStates):
             self._rows = len(self._writer.reader(self.name))
             self._info = info
             self._packer = StatePacker(info.threshold)
-        elif (neurons, positions) != (self._info.neurons, self._info.positions):
+            return
+        self._writer.note_next_batch()
+        if (neurons, positions) != (self._info.neurons, self._info.positions):
             raise other_shape(neurons, positions, self._info, self.name)
 
     def _put_pieces(self, batch: Batch, lengths: NDArray[np.int64] | None) -> None:

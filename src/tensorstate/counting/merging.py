@@ -167,6 +167,9 @@ def _read(
 ) -> list[Piece]:
     found = [file.pieces(chosen, scratch) for file in files]
     job.directory.read_all([request for _, requests in found for request in requests])
+    for file, (pieces, _) in zip(files, found, strict=True):
+        if not file.is_whole(chosen, pieces):
+            raise job.directory.damaged(file.name)
     return [piece for pieces, _ in found for piece in pieces]
 
 

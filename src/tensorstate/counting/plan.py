@@ -21,6 +21,7 @@ from tensorstate.counting.memory import MemoryLimit, as_text, parse_limit, spill
 from tensorstate.counting.pieces import partition_bits
 from tensorstate.counting.schedulers import Scheduler, find_scheduler
 from tensorstate.counting.sources import Extent
+from tensorstate.counting.spill_files import INDEX_BYTES
 
 __all__ = ["CountPlan", "make_plan", "plan_count"]
 
@@ -193,7 +194,7 @@ def make_plan(
     share = free - block_rows * delayed
     bits = partition_bits(extent.rows, MOST_SPILLED_BITS)
     common = _common(extent, limit, bits, where, spill, block_rows)
-    index = 16 * common["map_tasks"] * ((1 << bits) + 4)
+    index = INDEX_BYTES * common["map_tasks"] * ((1 << bits) + 1)
     return CountPlan(
         peak_memory=limit,
         spills=True,

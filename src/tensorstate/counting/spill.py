@@ -1,4 +1,4 @@
-"""The directory of the files that a count or a merge writes, and reads again.
+"""The directory of the files that the tasks of one count write and read.
 
 Files are written under a name of their own and renamed when they are complete. The name depends
 on the task alone: a task that runs twice replaces a file by an equal one.
@@ -105,6 +105,11 @@ class SpillDirectory:
             files.pipe_file(f"{root}/{MARK}", b"")
 
     @property
+    def identity(self) -> str:
+        """The name that no other directory of a count has."""
+        return self.path.rpartition("/")[2]
+
+    @property
     def _where(self) -> str:
         return hide_credentials(self.path)
 
@@ -201,6 +206,14 @@ class SpillDirectory:
             if len(content) != request.size:
                 raise OSError(f"spill file {self._where}/{request.name} ended early: count again")
             request.content[:] = np.frombuffer(content, np.uint8)
+
+    def damaged(self, name: str) -> OSError:
+        """Return the error for a file that does not hold what was written to it."""
+        return OSError(
+            errno.EIO,
+            f"spill file {self._where}/{name} does not hold what was written to it: count again, "
+            "and pass spill, a directory on another disk, if that happens again",
+        )
 
     def _gone(self) -> FileNotFoundError:
         return FileNotFoundError(
