@@ -26,7 +26,7 @@ def floors(project: dict, extras: list[str]) -> dict[str, Version]:
         requirement = Requirement(line)
         bounds = [c.version for c in requirement.specifier if c.operator in (">=", "==", "~=")]
         if len(bounds) != 1:
-            raise ValueError(f"{line!r} in pyproject.toml has no lowest version: write NAME>=VERSION")
+            raise ValueError(f"{line!r} in pyproject.toml has no lowest version: use NAME>=NUMBER")
         name, version = canonicalize_name(requirement.name), Version(bounds[0])
         lowest[name] = max(version, lowest.get(name, version))
     return lowest

@@ -1,4 +1,4 @@
-"""The versions that scripts install: the lock, the floors, and what happens where neither is to be had."""
+"""The versions that scripts install: the lock, the floors, and what an index lacks."""
 
 import os
 import re
@@ -86,7 +86,7 @@ def test_floors_are_the_lowest_versions_that_all_allow():
 @pytest.mark.parametrize("line", ["x", "x<2", "x!=1", "x>=1,>=2"])
 def test_what_has_no_lowest_version_is_named(line):
     project = {"dependencies": [line], "optional-dependencies": {}}
-    with pytest.raises(ValueError, match=f"{re.escape(repr(line))}.*no lowest version: write NAME"):
+    with pytest.raises(ValueError, match=f"{re.escape(repr(line))}.*no lowest version: use NAME"):
         floors(project, [])
 
 
@@ -160,7 +160,7 @@ def test_locked_versions_are_installed_and_others_where_one_is_missing(small):
     found, done = install(small, here, 2)
     assert found == "part-2"
     assert not done.stderr
-    # Where the index lacks a version, that is said, and what to do, and the checks run all the same.
+    # Where the index lacks a version, it is said what to do, and the checks run all the same.
     found, done = install(small, here, 3)
     assert found == "part-2"
     assert "The versions of scripts/lock.txt could not be installed" in done.stderr
