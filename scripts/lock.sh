@@ -24,7 +24,7 @@ PYTHON
 # What furo needs has had no final release: the one pre-release that is taken.
 echo "sphinx-basic-ng>=1.0.0b2" >>"$folder/more.in"
 build/tools/bin/uv pip compile pyproject.toml "$folder/more.in" --all-extras \
-    --python build/tools/bin/python --python-version "$locked_python" \
+    --system-certs --python build/tools/bin/python --python-version "$locked_python" \
     --python-platform "${locked_platform#linux-}-manylinux_2_28" \
     --prerelease explicit --no-header --no-annotate --quiet --output-file "$folder/lock.txt" \
     "${@:---upgrade}"

@@ -20,7 +20,7 @@ if ! cmp -s pyproject.toml "$folder/installed"; then
     build/tools/bin/python scripts/floors.py "${extras[@]}" >"$folder/floors.txt"
     # pip alone would find what goes with the floors too, after tens of minutes.
     build/tools/bin/uv pip compile pyproject.toml "${extras[@]/#/--extra=}" \
-        --python "$folder/bin/python" --constraints "$folder/floors.txt" \
+        --system-certs --python "$folder/bin/python" --constraints "$folder/floors.txt" \
         --no-header --no-annotate --quiet --upgrade --output-file "$folder/versions.txt"
     step "Installing the lowest versions into $folder"
     wanted=$(IFS=,; echo "${extras[*]}")
