@@ -3,7 +3,8 @@
 #
 #     bash scripts/test_lowest.sh [arguments for pytest]
 #
-# Without arguments it runs all tests but the examples and those that make environments of their own.
+# Without arguments it runs all tests but the examples and those of packages, pages and benchmarks.
+# PyTorch's floor is not tried: the tests pin a version, as what installs otherwise is very large.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/_environment.sh
