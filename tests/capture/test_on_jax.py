@@ -158,6 +158,8 @@ def test_the_model_waits_for_a_slow_store_and_nothing_piles_up(monkeypatch):
     def pass_everything():
         for x in batches(40):
             run(x)
+        # Another thread could not wait for what this one started.
+        jax.effects_barrier()
 
     thread = threading.Thread(target=pass_everything)
     thread.start()

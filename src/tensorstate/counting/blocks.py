@@ -30,7 +30,7 @@ from tensorstate.counting.pieces import I64Array, Piece, Scratch, partition
 
 T = TypeVar("T", bound=np.generic)
 
-ROWS_AT_ONCE = 1 << 17
+ROWS_AT_ONCE = 1 << 16
 """Rows whose keys are made together."""
 
 ADDRESSED_PLACES = 1 << 21
