@@ -23,6 +23,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,7 @@ def main() -> None:
             folder = Path(name)
             write_run(folder, make_rows(kind, 16, int(options.rows)))
             counted[kind] = in_turns(
-                [0, *options.counting], options.repeats, lambda ways, at=folder: count(at, ways)
+                [0, *options.counting], options.repeats, partial(count, folder)
             )
     print(f"\nCounting {options.rows:,.0f} stored states of 16 bytes, one thread a process:\n")
     print(counted_table(counted, int(options.rows)))

@@ -1,4 +1,4 @@
-"""Benchmarks on little data: of GPUs as far as they run without one, of estimators, of processes."""
+"""Benchmarks on little data: GPUs as far as they run without one, estimators, processes."""
 
 import subprocess
 import sys
