@@ -121,6 +121,9 @@ def test_a_count_that_meets_damage_leaves_no_files(tmp_path, monkeypatch):
         return merge(*arguments)
 
     monkeypatch.setattr(out_of_core, "merge_partitions", harm_and_merge)
-    with pytest.raises(OSError, match=r"spill file .*block-1 does not hold what was written"):
+    with (
+        dask.config.set(scheduler="synchronous"),
+        pytest.raises(OSError, match=r"spill file .*block-1 does not hold what was written"),
+    ):
         count_states(rows_of(12, 0), memory_limit=LIMIT, spill=tmp_path)
     assert not list(tmp_path.iterdir())
