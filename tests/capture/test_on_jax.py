@@ -15,6 +15,7 @@ from zarr.storage import MemoryStore
 import tensorstate as ts
 from tensorstate.storage import open_run
 from tests.capture import models
+from tests.capture.obvious import packed
 from tests.storage.stores import FailingStore, WrapperStore
 
 if keras.backend.backend() != "jax":
@@ -23,11 +24,6 @@ if keras.backend.backend() != "jax":
 import jax
 
 from tensorstate.capture.backends import jax as on_jax
-
-
-def packed(x):
-    x = np.asarray(x)
-    return np.packbits(x > 0, axis=-1, bitorder="little").reshape(-1, -(-x.shape[-1] // 8))
 
 
 def wide(**options):

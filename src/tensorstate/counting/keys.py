@@ -148,6 +148,18 @@ def digests_row_by_row(rows: U8Array) -> U64Array:
     return np.ascontiguousarray(high_low[:, ::-1].astype(np.uint64))
 
 
+def changes(keys: U64Array) -> npt.NDArray[np.bool_]:
+    """Return which keys differ from the one before them, for all but the first: (n - 1,) bool.
+
+    Examples
+    --------
+    >>> changes(np.array([[1, 2], [1, 2], [1, 3]], np.uint64)).tolist()
+    [False, True]
+    """
+    differ = np.asarray(keys[1:] != keys[:-1])
+    return differ if keys.ndim == 1 else np.asarray(differ.any(axis=1))
+
+
 def mixed_hash(keys: U64Array) -> U64Array:
     """Return the hash that orders keys and divides them into partitions.
 
