@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tensorstate.storage import HistogramCache, LayerInfo, LayerStates, PartReader, Spectrum
 
