@@ -66,6 +66,7 @@ BENCHMARKS = {
         "--framework torch --images 2000 --repeats 5",
         "--framework torch --images 10000 --repeats 9",
     ),
+    "processes": Benchmark("benchmarks.processes", 1.5, "", "--repeats 5", has_ratios=False),
     "packing": Benchmark("benchmarks.packing", 1, "--repeats 5", ""),
     "firing": Benchmark("benchmarks.firing", 1, "", "--rows 2000000"),
     "estimators": Benchmark(

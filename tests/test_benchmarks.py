@@ -1,4 +1,4 @@
-"""The benchmarks of GPUs, as far as they run without one, and of estimators, on small samples."""
+"""Benchmarks on little data: GPUs as far as they run without one, estimators, processes."""
 
 import subprocess
 import sys
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import capture_gpu, estimators
+import tensorstate as ts
+from benchmarks import capture_gpu, estimators, processes
 from benchmarks._networks import Subject
 from benchmarks._resnet50 import resnet50
 
@@ -68,3 +69,22 @@ def test_an_estimate_that_is_right_on_average_has_no_bias():
     found = estimators.errors(p, [np.full(len(p), 3)], 1, "plugin")
     assert found == pytest.approx([0], abs=1e-12)
     assert estimators.true_entropy(p, 2) == pytest.approx(estimators.NEURONS)
+
+
+def test_processes_together_record_what_one_does_and_count_it():
+    command = [sys.executable, "-m", "benchmarks.processes", "--repeats", "1", "--rows", "1e5"]
+    command += ["--batches", "4", "--capturing", "1", "4", "--counting", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Capturing 800 instances of one layer into one run" in done.stdout
+    first = [line.split(" | ")[0] for line in done.stdout.splitlines() if line.startswith("| ")]
+    counted = ["| low", "| low", "| high", "| high"]
+    assert first == ["| processes", "| ---", "| 1", "| 4", "| states", "| ---", *counted]
+
+
+def test_a_run_that_lacks_a_batch_is_no_result(tmp_path):
+    with ts.StateRecorder("conv_1", tmp_path / "run") as recorder:
+        recorder.record(processes.activations())
+    processes._check(str(tmp_path / "run"), 1)
+    with pytest.raises(SystemExit, match="does not hold what was recorded"):
+        processes._check(str(tmp_path / "run"), 2)

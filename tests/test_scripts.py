@@ -62,5 +62,5 @@ def test_scripts_need_a_python_and_say_which(tmp_path):
         timeout=60,
     )
     assert result.returncode == 1
-    assert "Python 3.11 to 3.13 is needed" in result.stderr
+    assert "Python 3.11 to 3.14 is needed" in result.stderr
     assert not (tmp_path / ".venv").exists()

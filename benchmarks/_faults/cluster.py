@@ -17,7 +17,15 @@ import numpy as np
 
 import tensorstate as ts
 from benchmarks._faults import jobs
-from benchmarks._faults.case import RIGHT, TOLD, Case, Chance, LostError, WrongError
+from benchmarks._faults.case import (
+    RIGHT,
+    TOLD,
+    Case,
+    Chance,
+    LostError,
+    NotInjuredError,
+    WrongError,
+)
 from tests.clusters import SECONDS, dask_commands, local_cluster
 
 __all__ = ["CASES"]
@@ -83,7 +91,12 @@ class _Workers:
         self.found: Any = None
 
     def injure(self, subject: Subject, folder: Path, draw: Chance) -> str:
-        subject.client.wait_for_workers(2, timeout=SECONDS)
+        try:
+            subject.client.wait_for_workers(2, timeout=SECONDS)
+        except TimeoutError:
+            # The one that was killed before did not come back, which is Dask's affair.
+            subject.client.restart()
+            raise NotInjuredError from None
         workers = sorted(subject.client.run(os.getpid).values())
         worker, after = draw.choice(workers), draw.uniform(0, subject.seconds)
         with ThreadPoolExecutor(1) as pool:
@@ -91,7 +104,10 @@ class _Workers:
                 ts.count_states, subject.states, memory_limit=_LIMIT, spill=folder / "spill"
             )
             time.sleep(after)
-            self._harm(worker, draw)
+            try:
+                self._harm(worker, draw)
+            except ProcessLookupError:
+                raise NotInjuredError from None
             self.found = counting.result(_DEADLINE)
         return f"worker {workers.index(worker)} {self.kind} after {after:.2f} s"
 

@@ -19,7 +19,7 @@ from benchmarks._faults.case import (
     WrongError,
     check_counts,
 )
-from benchmarks._faults.jobs import INSTANCES, do
+from benchmarks._faults.jobs import ALL_LAYERS, INSTANCES, do
 from benchmarks._faults.jobs import rows as rows_of
 from benchmarks.kills import chunks
 
@@ -116,6 +116,8 @@ def check_complete(subject: Subject, folder: Path) -> str:
         if (folder / "run" / "zarr.json").exists():
             raise LostError(f"it cannot be opened: {error}") from error
         committed = 0  # it was killed before there was a run
+    if committed and set(ts.open_run(folder / "run")) != set(ALL_LAYERS):
+        raise LostError(f"{committed} instances are committed, but not in all layers")
     do(subject.job, folder, str(folder))
     if check_rows(folder / "run", committed) != INSTANCES:
         raise LostError("the resumed capture is not complete")
@@ -185,11 +187,13 @@ def _check_count(subject: Subject, folder: Path) -> str:
     if check_rows(folder / "run") != INSTANCES:
         raise LostError("the run lost instances")
     # The counts of that are cached: without them, the next count spills like the one before.
-    for cache in (folder / "run").glob("*/histogram"):
-        shutil.rmtree(cache)
+    for cache in (folder / "run").glob("*/histogram/zarr.json"):
+        cache.unlink()
     do(subject.job, folder, str(folder))
     if (folder / "spill").exists() and [*(folder / "spill").iterdir()]:
         raise LostError("the next count left spill files of a killed one")
+    if [*folder.glob("run/*/histogram/*.partial")]:
+        raise LostError("the next count left an attribute of the cache that was not written")
     check_rows(folder / "run")
     return RIGHT
 

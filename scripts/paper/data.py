@@ -21,7 +21,6 @@ class Digits(NamedTuple):
     labels: NDArray[np.int64]
 
 
-@cache
 def load(data: str, most: int | None = None) -> tuple[Digits, Digits]:
     """Return digits to train with and to test with.
 
@@ -41,13 +40,11 @@ def load(data: str, most: int | None = None) -> tuple[Digits, Digits]:
     ValueError
         If there are no such data, or fewer digits than asked for.
     """
-    from tensorstate.cli import lenet5
-
     if data not in DATA:
         raise ValueError(f"there are no data {data!r}: choose one of {', '.join(DATA)}")
-    train, test = lenet5.load_mnist() if data == "mnist" else lenet5.load_shipped_digits()
+    train, test = _all_of(data)
     if most is None:
-        return _digits(*train), _digits(*test)
+        return train, test
     for_testing = most // 5
     for_training = most - for_testing
     if not (0 < for_testing <= len(test[0]) and for_training <= len(train[0])):
@@ -56,8 +53,8 @@ def load(data: str, most: int | None = None) -> tuple[Digits, Digits]:
             f"and not {for_training:,} and {for_testing:,}: ask for fewer, and for 5 or more"
         )
     return (
-        _digits(*(array[:for_training] for array in train)),
-        _digits(*(array[:for_testing] for array in test)),
+        Digits(*(array[:for_training] for array in train)),
+        Digits(*(array[:for_testing] for array in test)),
     )
 
 
@@ -94,6 +91,14 @@ def randomised(
     given = labels.copy()
     given[drawn] = rng.integers(0, 10, len(drawn))
     return given, given != labels
+
+
+@cache
+def _all_of(data: str) -> tuple[Digits, Digits]:
+    from tensorstate.cli import lenet5
+
+    train, test = lenet5.load_mnist() if data == "mnist" else lenet5.load_shipped_digits()
+    return _digits(*train), _digits(*test)
 
 
 def _digits(images: NDArray[Any], labels: NDArray[Any]) -> Digits:

@@ -214,7 +214,7 @@ def _started(kind: str, options: Mapping[str, Any]) -> Iterator[tuple[Any, str]]
 def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
     make = _class_of(kind)
     try:
-        return make(**arguments)
+        cluster = make(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         cause: BaseException = error
         while cause.__cause__:
@@ -223,6 +223,12 @@ def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
         raise (OSError if isinstance(error, RuntimeError) else ValueError)(
             f"cluster {kind} does not start with the options {sorted(arguments)}: {cause}"
         ) from error
+    if not (hasattr(cluster, "scheduler_address") and hasattr(cluster, "__exit__")):
+        raise ValueError(
+            f"cluster {kind} is none: it gives an object of the type {type(cluster).__name__}, so "
+            "name a class of Dask clusters"
+        )
+    return cluster
 
 
 def _class_of(kind: str) -> Any:
@@ -239,6 +245,8 @@ def _class_of(kind: str) -> Any:
         raise ImportError(f"cluster {kind} needs {error.name}, which is missing: {hint}") from error
     except AttributeError:
         raise ValueError(f"cluster {kind} is not there: {module} has no {path}") from None
+    except TypeError:  # of a name that begins with a dot
+        raise ValueError(f"cluster {kind} is not there: {module} names no module") from None
 
 
 def _wait_for_a_worker(client: Any, where: str) -> None:

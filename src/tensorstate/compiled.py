@@ -36,7 +36,13 @@ import numba
 
 _LOCK = threading.Lock()
 
-KERNEL_MODULES = ("bit_kernels.py", "compiled.py", "firing_kernels.py", "intrinsics.py")
+KERNEL_MODULES = (
+    "bit_kernels.py",
+    "compiled.py",
+    "file_kernels.py",
+    "firing_kernels.py",
+    "intrinsics.py",
+)
 """Modules that kernels are made of, besides those of counting."""
 
 

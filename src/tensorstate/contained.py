@@ -116,7 +116,11 @@ class ContainedStore(LocalStore):
 
 def check_contained(root: Path | str, path: Path | str) -> None:
     """Raise ValueError if a path leads out of a folder, by a link or by its name."""
-    base, found = os.path.realpath(root), os.path.realpath(path)
+    found = os.path.realpath(path)
+    # Where the folder is the beginning of a path without links, there is none in it either.
+    if found.startswith(os.path.join(root, "")):
+        return
+    base = os.path.realpath(root)
     if found != base and not found.startswith(base.rstrip(os.sep) + os.sep):
         raise ValueError(
             f"{path} leads out of {root}, to {found}: links out of a store are not followed, "

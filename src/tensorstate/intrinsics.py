@@ -108,22 +108,45 @@ def pointer(typingctx: Any, address: Any) -> Any:
     return types.voidptr(types.int64), codegen
 
 
-def _export_xxh3() -> bool:
-    """Make the XXH3_128bits of the xxhash wheel known to LLVM; False where it cannot be."""
-    returns_in_two_registers = platform.machine() in ("x86_64", "aarch64", "arm64")
-    if sys.platform == "win32" or not returns_in_two_registers:
+def _export_xxh3(**names: str) -> bool:
+    """Make functions of the xxhash wheel known to LLVM; False where they cannot be.
+
+    Parameters
+    ----------
+    **names
+        What LLVM is to call a function, and what the wheel does.
+    """
+    if sys.platform == "win32":
         return False
     try:
         wheel = importlib.util.find_spec("xxhash._xxhash")
         library = ctypes.CDLL(wheel.origin if wheel else None)
-        address = ctypes.cast(library.XXH3_128bits, ctypes.c_void_p).value
+        addresses = {
+            known: ctypes.cast(library[name], ctypes.c_void_p).value
+            for known, name in names.items()
+        }
     except (ImportError, OSError, AttributeError):
         return False
-    llvmlite.binding.add_symbol("XXH3_128bits", address)
+    for known, address in addresses.items():
+        llvmlite.binding.add_symbol(known, address)
     return True
 
 
-HAS_XXH3 = _export_xxh3()
+_RETURNS_IN_TWO_REGISTERS = platform.machine() in ("x86_64", "aarch64", "arm64")
+HAS_XXH3 = _RETURNS_IN_TWO_REGISTERS and _export_xxh3(XXH3_128bits="XXH3_128bits")
+
+
+_IN_LLVM = {types.int32: _I32, types.int64: _I64, types.uint64: _I64}
+
+
+def _call(name: str, result: Any, *arguments: Any) -> Any:
+    """Return what an intrinsic returns that calls a C function; addresses are uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_IN_LLVM[result], [_IN_LLVM[argument] for argument in arguments])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return result(*arguments), codegen
 
 
 @intrinsic
@@ -141,3 +164,58 @@ def xxh3_128(typingctx: Any, address: Any, length: Any) -> Any:
         return context.make_tuple(builder, signature.return_type, words)
 
     return types.UniTuple(types.uint64, 2)(types.uint64, types.uint64), codegen
+
+
+_STREAM = {
+    name: name
+    for name in (
+        "XXH3_createState",
+        "XXH3_freeState",
+        "XXH3_64bits_reset",
+        "XXH3_64bits_update",
+        "XXH3_64bits_digest",
+    )
+}
+# The wheels for x86-64 have one more function, which takes the widest registers that there are.
+HAS_XXH3_STREAM = _export_xxh3(
+    **_STREAM | {"XXH3_64bits_update": "XXH3_64bits_update_dispatch"}
+) or _export_xxh3(**_STREAM)
+
+
+@intrinsic
+def xxh3_begin(typingctx: Any) -> Any:
+    """Return the address of a new XXH3 state, which `xxh3_free` takes; 0 without memory for it."""
+    return _call("XXH3_createState", types.uint64)
+
+
+@intrinsic
+def xxh3_free(typingctx: Any, state: Any) -> Any:
+    """Free a state; returns 0."""
+    return _call("XXH3_freeState", types.int32, types.uint64)
+
+
+@intrinsic
+def xxh3_reset(typingctx: Any, state: Any) -> Any:
+    """Let a state begin XXH3-64 of nothing; returns 0."""
+    return _call("XXH3_64bits_reset", types.int32, types.uint64)
+
+
+@intrinsic
+def xxh3_update(typingctx: Any, state: Any, address: Any, length: Any) -> Any:
+    """Let `length` more bytes, at `address`, follow what a state has seen; returns 0."""
+    return _call("XXH3_64bits_update", types.int32, types.uint64, types.uint64, types.uint64)
+
+
+@intrinsic
+def xxh3_digest(typingctx: Any, state: Any) -> Any:
+    """Return XXH3-64 of what a state has seen."""
+    return _call("XXH3_64bits_digest", types.uint64, types.uint64)
+
+
+@intrinsic
+def read_file(typingctx: Any, file: Any, address: Any, length: Any) -> Any:
+    """Read up to `length` bytes, from where a file descriptor is, to `address`.
+
+    Returns how many: 0 at the end of the file, and -1 for an error.
+    """
+    return _call("read", types.int64, types.int32, types.uint64, types.uint64)

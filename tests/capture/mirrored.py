@@ -10,6 +10,7 @@ from keras import layers
 
 import tensorstate as ts
 from tensorstate.storage import open_run
+from tests.capture.obvious import packed
 
 BATCH = 16
 # The last global batch is split into parts of two sizes, or leaves nothing for the second replica.
@@ -71,10 +72,6 @@ def make_model(rate=0.0, overtaken=True):
 
 def images(count):
     return np.random.default_rng(count).normal(size=(count, 10, 10, 1)).astype(np.float32)
-
-
-def packed(x):
-    return np.packbits(x > 0, axis=-1, bitorder="little").reshape(-1, -(-x.shape[-1] // 8))
 
 
 def states_of(states, counts):

@@ -13,6 +13,7 @@ from keras import layers, ops
 import tensorstate as ts
 from tensorstate.storage import open_run
 from tests.capture import models
+from tests.capture.obvious import packed
 
 WEIGHTED = ["Conv2D", "Dense"]
 BACKEND = keras.backend.backend()
@@ -20,11 +21,6 @@ BACKEND = keras.backend.backend()
 
 def only_on(*backends):
     return pytest.mark.skipif(BACKEND not in backends, reason=f"needs {' or '.join(backends)}")
-
-
-def packed(x):
-    x = np.asarray(x)
-    return np.packbits(x > 0, axis=-1, bitorder="little").reshape(-1, -(-x.shape[-1] // 8))
 
 
 def rows_of(model):

@@ -7,10 +7,7 @@ import pytest
 import tensorstate as ts
 from tensorstate.storage import open_run
 from tests.capture import zoo
-
-
-def packed(x):
-    return np.packbits(x > 0, axis=-1, bitorder="little").reshape(-1, -(-x.shape[-1] // 8))
+from tests.capture.obvious import packed
 
 
 def rows_of(model):

@@ -15,6 +15,7 @@ from zarr.storage import MemoryStore
 import tensorstate as ts
 from tensorstate.storage import open_run
 from tests.capture import models
+from tests.capture.obvious import packed
 from tests.storage.stores import FailingStore, WrapperStore
 
 if keras.backend.backend() != "jax":
@@ -23,11 +24,6 @@ if keras.backend.backend() != "jax":
 import jax
 
 from tensorstate.capture.backends import jax as on_jax
-
-
-def packed(x):
-    x = np.asarray(x)
-    return np.packbits(x > 0, axis=-1, bitorder="little").reshape(-1, -(-x.shape[-1] // 8))
 
 
 def wide(**options):
@@ -158,6 +154,8 @@ def test_the_model_waits_for_a_slow_store_and_nothing_piles_up(monkeypatch):
     def pass_everything():
         for x in batches(40):
             run(x)
+        # Another thread could not wait for what this one started.
+        jax.effects_barrier()
 
     thread = threading.Thread(target=pass_everything)
     thread.start()

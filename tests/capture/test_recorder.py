@@ -8,10 +8,7 @@ import pytest
 
 from tensorstate.capture import StateRecorder
 from tensorstate.storage import open_run
-
-
-def packed(x):
-    return np.packbits(x > 0, axis=-1, bitorder="little").reshape(-1, -(-x.shape[-1] // 8))
+from tests.capture.obvious import packed
 
 
 def batch(*shape, seed=0):

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from tensorstate.bits import compress_states
 from tensorstate.counting import StateHistogram, count_states
 from tensorstate.counting.keys import mixed_hash
+from tests.counting.limits import files
 from tests.strategies import as_dict, count_by_hand, packed_states, reproducible, seeds
-
-
-def files(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture(params=[1, 5, 8, 13, 16, 24])

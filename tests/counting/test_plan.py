@@ -3,10 +3,13 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tensorstate as ts
-from tensorstate.counting import count_states, memory, plan_count, schedulers
+from tensorstate.counting import count_states, memory, plan_count, schedulers, sources
 from tests.counting.limits import Reader
+from tests.strategies import reproducible
 
 ROWS = np.broadcast_to(np.uint8(0), (400_000_000, 16))
 
@@ -63,6 +66,27 @@ def test_a_limit_that_is_too_small_names_the_smallest_that_would_do(states):
     assert plan_count(states, least).memory_limit == least
     with pytest.raises(ValueError, match="too small to count 400,000,000 states of 16 bytes"):
         plan_count(states, least - 1)
+
+
+def as_dask(rows, chunk):
+    return da.zeros(rows.shape, chunks=(chunk, -1), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes", "synchronous"])
+@pytest.mark.parametrize("limit", ["8 GiB", "300 MiB"])
+@pytest.mark.parametrize("make", [Reader, as_dask, lambda rows, chunk: rows])
+@settings(reproducible, max_examples=20)
+@given(st.integers(1, 20_000_000), st.integers(1000, 1_000_000), st.integers(1, 9))
+def test_as_many_map_tasks_as_there_are_blocks(make, limit, scheduler, rows, chunk, threads):
+    states = make(ROWS[:rows], max(chunk, rows // 1000))
+    with dask.config.set(scheduler=scheduler, num_workers=threads):
+        plan, where = plan_count(states, limit), schedulers.find_scheduler()
+        most = plan.block_rows if plan.spills else None
+        blocks, _, _ = sources.cut(
+            states, where.threads, in_process=where.in_process, most_rows=most
+        )
+    # What is left over at the end may fit into the last block.
+    assert plan.map_tasks - 1 <= len(blocks) <= plan.map_tasks
 
 
 def test_nothing_to_count():

@@ -130,29 +130,49 @@ def test_the_size_of_a_spill_is_that_of_its_files(tmp_path, url):
         assert directory.size() == 0
 
 
-class SlowlyRead:
-    """Rows that are all different, and take their time."""
+class Awaited:
+    """Rows that are all different; the last of them wait until a file is there."""
 
     shape, dtype = (ROWS, 16), np.dtype(np.uint8)
 
+    def __init__(self, path):
+        self.path = path
+
     def __getitem__(self, rows):
-        time.sleep(0.3)
         start, stop, _ = rows.indices(ROWS)
+        until = time.monotonic() + 120
+        while stop == ROWS and not self.path.exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
         numbers = np.zeros((stop - start, 2), "<u8")
         numbers[:, 1] = np.arange(start, stop)
         return numbers.view(np.uint8)
 
 
 def test_a_cluster_shows_its_states_and_spill_on_the_way(capfd, all_lines, tmp_path):
+    seen, on_the_way = tmp_path / "seen", []
+
+    def watch():
+        until = time.monotonic() + 120
+        while not any(0 < number(found[1]) < ROWS for found in on_the_way):
+            if time.monotonic() > until:
+                return
+            time.sleep(0.05)
+            on_the_way.extend(lines_of(capfd))
+        seen.touch()
+
+    watching = threading.Thread(target=watch)
     with local_cluster():
         options = {"memory_limit": "150 MiB", "spill": tmp_path, "progress": True}
-        assert count_states(SlowlyRead(), **options).distinct == ROWS
-    shown = lines_of(capfd)
+        watching.start()
+        assert count_states(Awaited(seen), **options).distinct == ROWS
+        watching.join()
+    shown = on_the_way + lines_of(capfd)
     done = [number(found[1]) for found in shown]
     assert done == sorted(done)
     assert done[-1] == number(shown[-1][2]) == ROWS
     assert parse_bytes(shown[-1][4]) >= ROWS * 20 * 0.99
-    assert any(0 < some < ROWS for some in done), "nothing was shown on the way"
+    assert seen.exists(), "nothing was shown on the way"
 
 
 @pytest.fixture

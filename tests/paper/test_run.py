@@ -122,7 +122,7 @@ def test_other_settings_do_not_mix(finished, capsys):
 
 @pytest.fixture(scope="module")
 def client():
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as one:
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0") as one:
         yield one
 
 

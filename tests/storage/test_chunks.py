@@ -19,6 +19,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, Zip
 
 from tensorstate.counting import count_states
 from tensorstate.nodes import digest_of
+from tensorstate.storage import chunks as storage_chunks
 from tensorstate.storage.arrays import DamagedChunkError
 from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.part import PartReader
@@ -187,11 +188,13 @@ def test_what_is_not_compressed_is_not_copied(tmp_path):
     np.testing.assert_array_equal(np.concatenate([first, second]), rows[:20])
 
 
-@pytest.mark.parametrize("distinct", [4, 1 << 30])
+@pytest.mark.parametrize("distinct", [4, 1 << 18])
 @pytest.mark.parametrize("committed", [1, 16_384 - 1, 16_384, 16_385, 40_000, 50_000])
+@pytest.mark.parametrize("exported", [True, False])
 def test_the_digest_of_the_first_rows_is_worked_out_while_they_are_read(
-    tmp_path, distinct, committed
+    tmp_path, distinct, committed, exported, monkeypatch
 ):
+    monkeypatch.setattr(storage_chunks, "HAS_XXH3_STREAM", exported)
     rows = some_rows(50_000, 16, distinct)
     array = write(tmp_path, np.zeros_like(rows), len(rows))
     chunks = LocalChunks.of(array)

@@ -77,6 +77,7 @@ def test_parts_in_any_order_are_one_layer(tmp_path):
         "uuid": "",
         "first_instance": 25,
         "instances": 15,
+        "layers": ["a", "b"],
     }
 
 

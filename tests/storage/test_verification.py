@@ -38,7 +38,7 @@ def write(store, instances, seed=0, parts=((0, None),)):
             writer = PartWriter(array, "here", positions)
             writer.append(rows)
             writer.flush()
-            writer.commit_instances(instances)
+            writer.commit_instances(instances, POSITIONS)
             written[name, first or 0] = rows
     if parts == ((0, None),):
         set_attributes(run, instances=instances)

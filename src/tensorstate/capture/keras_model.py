@@ -16,11 +16,10 @@ from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.probing import Taps
 from tensorstate.capture.recorded import RecordedStates
 from tensorstate.capture.recorder import StateRecorder
+from tensorstate.capture.sites import moments_of
 from tensorstate.storage import StoreLike
 
 __all__ = ["EfficiencyModel", "build", "captures_of", "without_captures"]
-
-METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
 
 
 class EfficiencyModel(keras.Model):  # type: ignore[misc]
@@ -148,14 +147,12 @@ def build(
     backend()  # which may not be one that captures run on
     if isinstance(model, EfficiencyModel):
         raise ValueError("this model has captures already: remove_state_layers gives the original")
-    if method not in METHODS:
-        choices = ", ".join(map(repr, METHODS))
-        raise ValueError(f"unknown method {method!r}: choose one of {choices}")
+    moments = moments_of(method)
     layers = model._flatten_layers(include_self=False)
     named = [((type(layer).__name__, layer.name), layer) for layer in layers]
     matched = match_layers(named, attach_to, exclude)
     _check_runs_once(layers, matched)
-    taps = Taps(matched, METHODS[method], options)
+    taps = Taps(matched, moments, options)
     with _strategy_scope(model):
         efficiency_model = EfficiencyModel(model, taps)
     inputs = _known_inputs(model)

@@ -8,7 +8,6 @@ another thread traces; and it is taken away after the pass, so that the original
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,12 +25,12 @@ from tensorstate.capture.keras_parameters import parameters_of
 from tensorstate.capture.masks import input_mask, output_mask
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorder import StateRecorder
+from tensorstate.capture.shapes import has_neurons_axis
+from tensorstate.capture.sites import SUFFIXES, unused_name, warn_of_not_met
 from tensorstate.capture.thresholds import check_threshold_count
 from tensorstate.storage import RunWriter, StoreLike
 
 __all__ = ["Taps"]
-
-_SUFFIXES = {"before": "_pre_states", "after": "_states"}
 
 
 class _Site(NamedTuple):
@@ -47,7 +46,7 @@ class _Site(NamedTuple):
 
     @property
     def name(self) -> str:
-        return str(self.layer.name) + _SUFFIXES[self.moment]
+        return str(self.layer.name) + SUFFIXES[self.moment]
 
 
 @dataclass
@@ -157,8 +156,9 @@ class Taps:
     def _recorder_at(self, site: _Site) -> StateRecorder:
         if site.key not in self._recorders:
             assert self._writer is not None
+            taken = {recorder.name for recorder in self._recorders.values()}
             self._recorders[site.key] = StateRecorder.in_run(
-                self._unused_name(site.name),
+                unused_name(site.name, taken),
                 self._writer,
                 self._options,
                 source_layer=site.layer.path or site.layer.name,
@@ -170,24 +170,13 @@ class Taps:
             recorder.set_index(list(self._met).index(site.key))
         return recorder
 
-    def _unused_name(self, name: str) -> str:
-        taken = {recorder.name for recorder in self._recorders.values()}
-        numbered = (f"{name}_{number}" for number in range(1, len(taken) + 2))
-        return next(n for n in (name, *numbered) if n not in taken)
-
     def _warn_of_layers_not_met(self) -> None:
         if self._warned or self._writer is None:
             return
         self._warned = True
         names = [r.name for key, r in self._recorders.items() if key not in self._met]
-        if names:
-            warnings.warn(
-                f"the pass through the model did not reach {', '.join(names)}: nothing is recorded "
-                "there, unless a later pass does; layers that only run inside of a function "
-                "that was compiled on its own cannot be reached",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        only_inside = "layers that only run inside of a function that was compiled on its own"
+        warn_of_not_met(names, only_inside, stacklevel=3)
 
 
 def _check_tensor(site: _Site, tensor: Any, options: CaptureOptions) -> None:
@@ -200,7 +189,7 @@ def _check_tensor(site: _Site, tensor: Any, options: CaptureOptions) -> None:
     if not info.is_real:
         raise ValueError(f"{what} holds {info.dtype}, not real numbers: {advice}")
     axis = options.channel_axis
-    if info.shape is not None and not _has_axes(len(info.shape), axis):
+    if info.shape is not None and not has_neurons_axis(len(info.shape), axis):
         raise ValueError(
             f"{what} has the shape {info.shape}, without instances on axis 0 and neurons "
             f"on axis {axis}: {advice}"
@@ -213,11 +202,6 @@ def _check_tensor(site: _Site, tensor: Any, options: CaptureOptions) -> None:
             f"layer {site.layer.name!r} runs in a loop, a branch or a function compiled on its "
             f"own, where rows would be lost or out of order: attach to the layer that contains it"
         )
-
-
-def _has_axes(rank: int, channel_axis: int) -> bool:
-    """Whether there is an axis of instances, and another one of neurons."""
-    return rank >= 2 and -rank <= channel_axis < rank and channel_axis % rank != 0
 
 
 def _is_being_built(current: _Pass) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tensorstate.storage import HistogramCache, LayerInfo, LayerStates, PartReader, Spectrum
 
@@ -61,7 +61,7 @@ class RecordedStates(LayerStates):
         self._recorder().reset_states()
         self._everything.forget()
 
-    def __enter__(self) -> RecordedStates:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

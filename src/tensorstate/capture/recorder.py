@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tensorstate.bits import StatePacker, check_activations, packed_width
-from tensorstate.capture.batches import Batch, HostBatch, as_array
+from tensorstate.bits import StatePacker, packed_width
+from tensorstate.capture.batches import Batch, HostBatch
 from tensorstate.capture.lengths import mask_of_lengths, rows_where
 from tensorstate.capture.options import CaptureOptions, shared_run
 from tensorstate.capture.recorded import RecordedStates
+from tensorstate.capture.shapes import neurons_axis, neurons_last, other_shape, pieces
 from tensorstate.capture.thresholds import (
     KnownThreshold,
     Threshold,
     check_threshold,
     check_threshold_count,
-    threshold_of,
+    first_threshold,
 )
 from tensorstate.storage import (
     QUEUE_BYTES,
@@ -36,7 +37,6 @@ from tensorstate.storage import (
     RunWriter,
     StoreLike,
     check_layer_name,
-    divide,
 )
 
 __all__ = ["StateRecorder"]
@@ -216,7 +216,7 @@ class StateRecorder(RecordedStates):
         """
         if not self.capture_on:
             return
-        batch = self._neurons_last(array)
+        batch = neurons_last(array, self._options.channel_axis, self.name)
         mask = None if lengths is None else mask_of_lengths(lengths, batch.shape, self.name)
         rows, counts = rows_where(batch, mask, self.name)
         self.record_batch(HostBatch(rows), counts)
@@ -239,7 +239,8 @@ class StateRecorder(RecordedStates):
         if mask is None or not self.capture_on:
             self.record(array)
             return
-        rows, counts = rows_where(self._neurons_last(array), mask, self.name)
+        batch = neurons_last(array, self._options.channel_axis, self.name)
+        rows, counts = rows_where(batch, mask, self.name)
         self.record_batch(HostBatch(rows), counts)
 
     def record_batch(self, batch: Batch, lengths: NDArray[np.int64] | None = None) -> None:
@@ -260,14 +261,6 @@ class StateRecorder(RecordedStates):
             self._check_shape(batch)
             self._put_pieces(batch, lengths)
 
-    def _neurons_last(self, array: Any) -> NDArray[Any]:
-        batch = as_array(array)
-        axis = self.channel_axis_of(batch.shape)
-        if axis != batch.ndim - 1:
-            batch = np.moveaxis(batch, axis, -1)
-        check_activations(batch)
-        return batch
-
     def check_shape(self, shape: tuple[int | None, ...]) -> None:
         """Raise ValueError for a shape that cannot be recorded, as far as it is known."""
         neurons = shape[self.channel_axis_of(shape)]
@@ -282,13 +275,7 @@ class StateRecorder(RecordedStates):
         ValueError
             If there is no such axis, or it is that of the instances.
         """
-        axis, ndim = self._options.channel_axis, len(shape)
-        if ndim < 2 or not -ndim <= axis < ndim or axis % ndim == 0:
-            raise ValueError(
-                f"capture {self.name!r} needs instances on axis 0 and neurons on axis {axis}, "
-                f"but got an array of shape {shape}"
-            )
-        return axis % ndim
+        return neurons_axis(shape, self._options.channel_axis, self.name)
 
     def _check_shape(self, batch: Batch) -> None:
         neurons = batch.shape[-1]
@@ -299,55 +286,37 @@ class StateRecorder(RecordedStates):
                     f"capture {self.name!r} got a batch of shape {batch.shape}, "
                     "with no position in an instance"
                 )
+            threshold = self._options.threshold
+            stored = self._writer.stored_info(self.name) if callable(threshold) else None
             info = LayerInfo(
                 neurons,
                 positions,
-                self._threshold_for(batch),
+                stored.threshold if stored else first_threshold(threshold, batch, self.name),
                 self._options.channel_axis,
                 self._source_layer,
                 self._writer.layer_count if self._index is None else self._index,
                 self._options.histogram,
                 self._count_parameters(),
             )
-            if callable(self._options.threshold):
+            if callable(threshold):
                 agreed = self._writer.agreed_info(self.name, info)
                 info = replace(info, threshold=agreed.threshold)
             self._instances = self._writer.add_layer(self.name, info)
             self._rows = len(self._writer.reader(self.name))
             self._info = info
             self._packer = StatePacker(info.threshold)
-        elif neurons != self._info.neurons and positions is None:
-            raise ValueError(
-                f"capture {self.name!r} got {neurons} neurons, after batches of "
-                f"{self._info.neurons}: all instances of a run have the same neurons"
-            )
-        elif (neurons, positions) != (self._info.neurons, self._info.positions):
-            raise ValueError(
-                f"capture {self.name!r} got {neurons} neurons at {positions} positions, after "
-                f"batches of {self._info.neurons} at {self._info.positions}: all instances of a "
-                "run have the same shape, but with variable_positions=True they may differ in "
-                "their positions"
-            )
-
-    def _threshold_for(self, batch: Batch) -> KnownThreshold:
-        """Return the threshold of a run whose first batch this is, or which goes on with it."""
-        threshold = self._options.threshold
-        if callable(threshold):
-            stored = self._writer.stored_info(self.name)
-            return (
-                stored.threshold if stored else threshold_of(threshold, batch.values(), self.name)
-            )
-        known = check_threshold(threshold)
-        assert not callable(known)
-        check_threshold_count(known, batch.shape[-1], self.name)
-        return known
+            return
+        self._writer.note_next_batch()
+        if (neurons, positions) != (self._info.neurons, self._info.positions):
+            raise other_shape(neurons, positions, self._info, self.name)
 
     def _put_pieces(self, batch: Batch, lengths: NDArray[np.int64] | None) -> None:
         """Pack and hand over, in pieces that the queue has room for."""
         width = packed_width(batch.shape[-1])
         assert self._packer is not None
         nans = 0
-        for start, stop, own in self._pieces(batch.shape, lengths):
+        most = max(1, self._writer.piece_bytes // width)
+        for start, stop, own in pieces(batch.shape, lengths, most, self.variable_positions):
             rows: NDArray[np.uint8] | LaterRows = np.empty((0, width), np.uint8)
             if own is None or own.any():
                 packed, piece_nans = batch.pack(start, stop, self._packer)
@@ -368,23 +337,6 @@ class StateRecorder(RecordedStates):
                 RuntimeWarning,
                 stacklevel=5,
             )
-
-    def _pieces(
-        self, shape: tuple[int, ...], lengths: NDArray[np.int64] | None
-    ) -> Iterator[tuple[int, int, NDArray[np.int64] | None]]:
-        """Yield from where to where a piece goes along axis 0, and the lengths of its instances."""
-        instances, *positions, neurons = shape
-        most = max(1, self._writer.piece_bytes // packed_width(neurons))
-        if lengths is not None:
-            edges = np.append(0, np.cumsum(lengths))
-            for some in divide(lengths, most):
-                yield int(edges[some.start]), int(edges[some.stop]), lengths[some]
-            return
-        rows = math.prod(positions)
-        step = max(1, most // max(1, rows))
-        for start in range(0, instances, step):
-            stop = min(start + step, instances)
-            yield start, stop, np.full(stop - start, rows) if self.variable_positions else None
 
     @property
     def known_threshold(self) -> KnownThreshold | None:

@@ -8,12 +8,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate.capture.batches import Batch
+
 __all__ = [
     "KnownThreshold",
     "Threshold",
     "check_threshold",
     "check_threshold_count",
-    "threshold_of",
+    "first_threshold",
 ]
 
 KnownThreshold: TypeAlias = float | tuple[float, ...]
@@ -53,7 +55,32 @@ def check_threshold_count(threshold: Threshold, neurons: int, name: str) -> None
         )
 
 
-def threshold_of(
+def first_threshold(threshold: Threshold, batch: Batch, name: str) -> KnownThreshold:
+    """Return the threshold of a capture, of which this is the first batch.
+
+    Parameters
+    ----------
+    threshold : Threshold
+        As `check_threshold` returns it.
+    batch : Batch
+        The first activations that are recorded.
+    name : str
+        Names the capture in an error.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a function does not return a number, or one for each neuron, that is finite; or there is
+        not one for each neuron.
+    """
+    if callable(threshold):
+        return _threshold_of(threshold, batch.values(), name)
+    known = _known(threshold)
+    check_threshold_count(known, batch.shape[-1], name)
+    return known
+
+
+def _threshold_of(
     function: Callable[[NDArray[Any]], float | NDArray[Any]], batch: NDArray[Any], name: str
 ) -> KnownThreshold:
     """Return what a threshold function makes of a batch.

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from tensorstate.capture.matching import match_layers
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorded import RecordedStates
+from tensorstate.capture.sites import moments_of
 from tensorstate.capture.torch import NoHook, StateCaptureHook, has_instances_on_axis_1
 from tensorstate.capture.torch_parameters import parameters_of
 from tensorstate.capture.torch_taps import Place, Places, Taps
@@ -22,7 +23,6 @@ from tensorstate.storage import StoreLike, check_layer_name
 
 __all__ = ["build", "captures_of", "find_places", "without_captures"]
 
-METHODS = {"before": ("before",), "after": ("after",), "both": ("before", "after")}
 
 _FEATURES_LAST = (
     nn.Linear,
@@ -80,9 +80,7 @@ def find_places(
     channel_axis: int | None,
 ) -> Places:
     """Find what is to be captured of a model; see `build_efficiency_model`."""
-    if method not in METHODS:
-        choices = ", ".join(map(repr, METHODS))
-        raise ValueError(f"unknown method {method!r}: choose one of {choices}")
+    moments = moments_of(method)
     if isinstance(root, torch.jit.ScriptModule):
         raise TypeError(
             "a scripted module runs outside of Python, where no hook reaches it: "
@@ -100,7 +98,7 @@ def find_places(
             ref(module),
         )
         for path, module in matched
-        for moment in METHODS[method]
+        for moment in moments
     }
     for place in places.values():
         check_layer_name(place.name)

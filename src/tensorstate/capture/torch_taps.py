@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +15,12 @@ from torch import nn
 
 from tensorstate.capture.options import CaptureOptions
 from tensorstate.capture.recorder import StateRecorder
+from tensorstate.capture.sites import SUFFIXES, unused_name, warn_of_not_met
 from tensorstate.capture.torch import Hook, in_backward, main_output, record_tensor
 from tensorstate.capture.torch_parameters import parameters_of
 from tensorstate.storage import Parameters, RunWriter
 
 __all__ = ["Place", "Places", "Taps"]
-
-_SUFFIXES = {"before": "_pre_states", "after": "_states"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +37,7 @@ class Place:
     @property
     def name(self) -> str:
         """Name of its first capture."""
-        return self.path + _SUFFIXES[self.moment]
+        return self.path + SUFFIXES[self.moment]
 
     def parameters(self) -> Parameters | None:
         """How many parameters the module has; None if that is not known yet."""
@@ -127,14 +125,11 @@ class Taps:
             return
         self._warned = True
         names = [r.name for key, r in self._recorders.items() if key not in self._met]
-        if names:
-            warnings.warn(
-                f"the pass through the model did not reach {', '.join(names)}: nothing is recorded "
-                "there, unless a later pass does; a module whose weights are used without a call "
-                "of it, as the out_proj of nn.MultiheadAttention, cannot be reached",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        without_a_call = (
+            "a module whose weights are used without a call of it, as the out_proj of "
+            "nn.MultiheadAttention,"
+        )
+        warn_of_not_met(names, without_a_call, stacklevel=2)
 
     def count_parameters(self, root: nn.Module) -> None:
         """Store how many parameters the model has, once that is known; a pass is over."""
@@ -182,8 +177,7 @@ class Taps:
 
     def _add(self, place: Place, occurrence: int) -> None:
         taken = {recorder.name for recorder in self.captures}
-        numbered = (f"{place.name}_{number}" for number in range(1, len(taken) + 2))
-        name = next(n for n in (place.name, *numbered) if n not in taken)
+        name = unused_name(place.name, taken)
         recorder = StateRecorder.in_run(
             name, self._writer, place.options, place.path, place.parameters
         )

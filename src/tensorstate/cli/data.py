@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tensorstate.cli.arrays import NpzArray, open_hdf5, open_npy, open_zarr
 from tensorstate.cli.images import ImageFolder, image_files
-from tensorstate.cli.loading import first_line, is_object_name, load_object
+from tensorstate.cli.loading import check_no_pipe, first_line, is_object_name, load_object
 
 __all__ = [
     "ArrayData",
@@ -138,6 +138,7 @@ def open_data(name: str, dataset: str | None, input_shape: tuple[int | None, ...
         If it is something else.
     """
     path = Path(name)
+    check_no_pipe(path)
     if name.endswith(".npy"):
         return ArrayData(open_npy(name))
     if name.endswith(".npz"):

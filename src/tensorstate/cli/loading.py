@@ -6,11 +6,12 @@ import os
 import re
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["first_line", "is_object_name", "load_object"]
+__all__ = ["check_no_pipe", "first_line", "is_object_name", "load_object"]
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -24,6 +25,12 @@ def is_object_name(text: str) -> bool:
     (True, False)
     """
     return bool(_NAME.fullmatch(text))
+
+
+def check_no_pipe(path: Path) -> None:
+    """Raise ValueError for what is there and neither a file nor a folder: it may never end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} is neither a file nor a folder: give one of these")
 
 
 def load_object(name: str) -> Any:

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tensorstate.cli.loading import first_line, is_object_name, load_object
+from tensorstate.cli.loading import check_no_pipe, first_line, is_object_name, load_object
 from tensorstate.cli.networks import KerasNetwork, Network, TorchNetwork, network_of
 
 __all__ = ["open_model"]
@@ -39,6 +39,7 @@ def open_model(name: str) -> Network:
         If the framework is not installed.
     """
     path = Path(name)
+    check_no_pipe(path)
     if is_object_name(name) and not path.exists():
         return _from_object(name)
     if not path.exists():

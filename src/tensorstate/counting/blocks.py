@@ -21,6 +21,7 @@ from tensorstate.counting.claims import Claims, Turn
 from tensorstate.counting.keys import (
     U8Array,
     U64Array,
+    are_keys,
     empty_keys,
     frozen,
     key_words,
@@ -30,8 +31,9 @@ from tensorstate.counting.pieces import I64Array, Piece, Scratch, partition
 
 T = TypeVar("T", bound=np.generic)
 
-ROWS_AT_ONCE = 1 << 17
-"""Rows whose keys are made together."""
+ROWS_AT_ONCE = 1 << 18
+MADE_AT_ONCE = 1 << 16
+"""Rows that are counted together, and those whose keys have to be made, which stay in the cache."""
 
 ADDRESSED_PLACES = 1 << 21
 ADDRESSED_BYTES = 96 * ADDRESSED_PLACES
@@ -151,7 +153,7 @@ def _count_batches(
     counter: Addresses | Table | Divided
     counter = Addresses(1 << 8 * width) if width <= 2 else Table(words, table_bytes)
     room = empty_keys(0, words)
-    for row, batch in _in_chunks(batches, ROWS_AT_ONCE):
+    for row, batch in _in_chunks(batches, ROWS_AT_ONCE if are_keys(width) else MADE_AT_ONCE):
         if len(batch) > len(room):
             room = empty_keys(len(batch), words)
         keys = key_words(batch, room)

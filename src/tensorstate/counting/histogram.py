@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +18,14 @@ from tensorstate.counting.memory import LOADED_SHARE, MemoryLimit, fits, spill_l
 from tensorstate.counting.ordered import ENTRIES_AT_ONCE, merge_to_files
 from tensorstate.counting.parts import RenumberedPart, renumbered
 from tensorstate.counting.pieces import I64Array, merged, partition, partition_bits
+from tensorstate.counting.showing import ShownHistogram
 from tensorstate.counting.walk import are_outside, loaded, sum_of_spectra
 from tensorstate.metrics import entropy_of_spectrum, spectrum
-
-if TYPE_CHECKING:
-    from bokeh.plotting import figure
-
-    from tensorstate.report.plotting import HistogramFigure
 
 __all__ = ["StateHistogram"]
 
 
-class StateHistogram(Entries):
+class StateHistogram(Entries, ShownHistogram):
     """Distinct states with their counts and the first row where each was seen.
 
     Counting does not pay for an order: after it the entries are in one that depends on how the
@@ -126,36 +121,6 @@ class StateHistogram(Entries):
         (1.0, 1.669)
         """
         return entropy_of_spectrum(*self.spectrum(), alpha, estimator, states)
-
-    def plot(self, name: HistogramFigure = "rank_frequency") -> figure:
-        """Draw a figure of the histogram, from its spectrum.
-
-        Parameters
-        ----------
-        name : {"rank_frequency", "spectrum"}
-            How often each state was seen; or how many states were seen once, twice, and so on.
-
-        Returns
-        -------
-        bokeh.plotting.figure
-            To be shown with ``bokeh.io.show``.
-
-        Raises
-        ------
-        ImportError
-            If Bokeh is missing: ``pip install tensorstate[report]``.
-        ValueError
-            If there is no such figure, or no state was counted.
-        """
-        # What draws is above what counts, and is asked only here.
-        from tensorstate.report.plotting import plot_histogram
-
-        return plot_histogram(self, name)
-
-    def _repr_html_(self) -> str:
-        from tensorstate.report.notebook import histogram_html
-
-        return histogram_html(self)
 
     def merge(
         self,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tensorstate.counting.entries import Entries
-from tensorstate.counting.keys import U64Array, empty_keys, mixed_hash, words_per_key
+from tensorstate.counting.keys import U64Array, changes, empty_keys, mixed_hash, words_per_key
 from tensorstate.counting.pieces import Counted, I64Array
 
 __all__ = ["ENTRIES_AT_ONCE", "JointEntries", "joint_entries"]
@@ -99,7 +99,6 @@ def _numbered(keys: U64Array) -> I64Array:
     """Return numbers, from 0 on, that are equal where keys are."""
     words = [keys] if keys.ndim == 1 else [keys[:, 1], keys[:, 0]]
     order = np.lexsort(words)
-    differ = np.any([word[order][1:] != word[order][:-1] for word in words], axis=0)
     numbers = np.empty(len(keys), np.int64)
-    numbers[order] = np.cumsum(np.concatenate([[False], differ]))
+    numbers[order] = np.cumsum(np.concatenate([[False], changes(keys[order])]))
     return numbers

@@ -8,7 +8,7 @@ of 0 marks a free slot. Collisions go to the next slot.
 The slot of a key is told by the top bits of its mixed hash, as its partition is: read from
 beginning to end, a table is in the order of the partitions, but for a few collisions.
 
-Rows are looked up 64 at a time: the slots of all are prefetched before the first is read, so
+Rows are looked up 128 at a time: the slots of all are prefetched before the first is read, so
 that cache misses overlap.
 """
 
@@ -23,7 +23,7 @@ from tensorstate.compiled import kernel
 from tensorstate.counting.keys import copy_key, hash_at, hash_in_slot, same_key
 from tensorstate.intrinsics import prefetch
 
-AHEAD = 64
+AHEAD = 128
 """Rows that are prefetched together."""
 
 KEYS_AHEAD = 256

@@ -61,6 +61,17 @@ def words_per_key(width: int) -> int:
     return 1 if width <= 8 else 2
 
 
+def are_keys(width: int) -> bool:
+    """Whether packed states of `width` bytes are keys as they lie in memory.
+
+    Examples
+    --------
+    >>> [width for width in range(1, 100) if are_keys(width)]
+    [8, 16]
+    """
+    return width in (8, 16)
+
+
 def empty_keys(count: int, words: int) -> U64Array:
     """Return an uninitialised array for keys: (count,) for one word, (count, 2) for two."""
     return np.empty(count if words == 1 else (count, 2), np.uint64)
@@ -100,7 +111,7 @@ def key_words(rows: U8Array, room: U64Array | None = None) -> U64Array:
     count, width = rows.shape
     rows = frozen(rows)
     words = words_per_key(width)
-    if width in (8, 16):
+    if are_keys(width):
         return frozen(rows.view("<u8").reshape((count,) if words == 1 else (count, 2)))
     keys = empty_keys(count, words) if room is None else room[:count]
     if width > WIDEST_EXACT:
@@ -135,6 +146,18 @@ def digests_row_by_row(rows: U8Array) -> U64Array:
     big_endian = b"".join([digest(row) for row in np.ascontiguousarray(rows)])
     high_low = np.frombuffer(big_endian, ">u8").reshape(len(rows), 2)
     return np.ascontiguousarray(high_low[:, ::-1].astype(np.uint64))
+
+
+def changes(keys: U64Array) -> npt.NDArray[np.bool_]:
+    """Return which keys differ from the one before them, for all but the first: (n - 1,) bool.
+
+    Examples
+    --------
+    >>> changes(np.array([[1, 2], [1, 2], [1, 3]], np.uint64)).tolist()
+    [False, True]
+    """
+    differ = np.asarray(keys[1:] != keys[:-1])
+    return differ if keys.ndim == 1 else np.asarray(differ.any(axis=1))
 
 
 def mixed_hash(keys: U64Array) -> U64Array:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import StoreLike
 
-from tensorstate.counting.keys import U64Array, mixed_hash, words_per_key
+from tensorstate.counting.keys import U64Array, changes, mixed_hash, words_per_key
 from tensorstate.counting.parts import (
     DamagedHistogramError,
     LazyPart,
@@ -282,7 +282,4 @@ def is_canonical(keys: U64Array) -> bool:
     if (hashes[1:] > hashes[:-1]).all():
         return True
     order = canonical_order(keys)
-    different = keys[1:] != keys[:-1]
-    if different.ndim == 2:
-        different = different.any(axis=1)
-    return bool((np.diff(order) == 1).all() and different.all())
+    return bool((np.diff(order) == 1).all() and changes(keys).all())

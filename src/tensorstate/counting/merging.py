@@ -21,7 +21,8 @@ from tensorstate.counting.pieces import (
     part_of,
     partition,
 )
-from tensorstate.counting.spill import SpillDirectory, SpillFile
+from tensorstate.counting.spill import SpillDirectory
+from tensorstate.counting.spill_files import SpillFile
 
 __all__ = ["MergedPart", "SpillJob", "merged_groups"]
 
@@ -166,6 +167,9 @@ def _read(
 ) -> list[Piece]:
     found = [file.pieces(chosen, scratch) for file in files]
     job.directory.read_all([request for _, requests in found for request in requests])
+    for file, (pieces, _) in zip(files, found, strict=True):
+        if not file.is_whole(chosen, pieces):
+            raise job.directory.damaged(file.name)
     return [piece for pieces, _ in found for piece in pieces]
 
 

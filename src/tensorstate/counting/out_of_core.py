@@ -22,7 +22,8 @@ from tensorstate.counting.pieces import Scratch, empty_room, lay_out
 from tensorstate.counting.plan import CountPlan
 from tensorstate.counting.schedulers import Graph, Key
 from tensorstate.counting.sources import Block, read
-from tensorstate.counting.spill import SpillDirectory, write_pieces
+from tensorstate.counting.spill import SpillDirectory
+from tensorstate.counting.spill_files import write_pieces
 
 __all__ = ["histogram_of", "merge_graph", "spill_block", "spill_job"]
 

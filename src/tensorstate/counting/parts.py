@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from tensorstate.counting import kernels
 from tensorstate.counting.keys import frozen
@@ -154,12 +155,15 @@ class StoredPart(OutsidePart):
         Where the part begins, in bytes.
     count_type, row_type : str
         NumPy's names of the types of counts and of first rows.
+    digest : int
+        The XXH3-64 of keys, counts and rows.
     """
 
     name: str
     offset: int
     count_type: str
     row_type: str
+    digest: int
 
     @classmethod
     def write(
@@ -182,9 +186,10 @@ class StoredPart(OutsidePart):
         """
         keys, counts, rows = counted
         kinds = [np.min_scalar_type(int(values.max())) for values in (counts, rows)]
+        columns = [keys, *map(np.ndarray.astype, (counts, rows), kinds)]
         write(keys)
-        for values, kind in zip((counts, rows), kinds, strict=True):
-            write(values.astype(kind))
+        for values, kind in zip(columns[1:], kinds, strict=True):
+            write(values)
             write(np.zeros(-len(values) * kind.itemsize % 8, np.uint8))
         return cls(
             directory=directory,
@@ -192,6 +197,7 @@ class StoredPart(OutsidePart):
             offset=offset,
             count_type=kinds[0].str,
             row_type=kinds[1].str,
+            digest=_digest(columns),
             **facts(counted),
         )
 
@@ -209,17 +215,27 @@ class StoredPart(OutsidePart):
         return places
 
     def _entries(self) -> Counted:
-        keys = self._read(0, "<u8", self.words)
-        return (
-            keys if self.words == 1 else keys.reshape(-1, 2),
-            self._read(1, self.count_type).astype(np.int64),
-            self._read(2, self.row_type).astype(np.int64),
-        )
+        keys, counts, rows = columns = [
+            self._read(0, "<u8", self.words),
+            self._read(1, self.count_type),
+            self._read(2, self.row_type),
+        ]
+        if _digest(columns) != self.digest:
+            raise self.directory.damaged(self.name)
+        keys = keys if self.words == 1 else keys.reshape(-1, 2)
+        return keys, counts.astype(np.int64), rows.astype(np.int64)
 
     def _read(self, column: int, kind: str, per_entry: int = 1) -> npt.NDArray[Any]:
         content = np.empty(self.distinct * per_entry * np.dtype(kind).itemsize, np.uint8)
         self.directory.read(self.name, self.offset + self._places()[column], content)
         return content.view(kind)
+
+
+def _digest(columns: Iterable[npt.NDArray[Any]]) -> int:
+    digest = xxhash.xxh3_64()
+    for values in columns:
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.intdigest()
 
 
 def facts(counted: Counted) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tensorstate.counting import partitions
 from tensorstate.counting.files import BLOCK, blocks
-from tensorstate.counting.keys import U64Array, empty_keys, frozen, mixed_hash
+from tensorstate.counting.keys import U64Array, changes, empty_keys, frozen, mixed_hash
 
 I64Array: TypeAlias = npt.NDArray[np.int64]
 Counted: TypeAlias = tuple[U64Array, I64Array, I64Array]
@@ -208,10 +208,7 @@ def merge_by_sorting(pieces: Sequence[Piece], first: int, last: int) -> Counted:
     rows = np.concatenate([piece.rows + more for piece, more in zip(chosen, add, strict=True)])
     order = canonical_order(keys)
     keys, counts, rows = keys[order], counts[order], rows[order]
-    different = keys[1:] != keys[:-1]
-    if different.ndim == 2:
-        different = different.any(axis=1)
-    begins = np.flatnonzero(np.concatenate([[len(keys) > 0], different]))
+    begins = np.flatnonzero(np.concatenate([[len(keys) > 0], changes(keys)]))
     return keys[begins], np.add.reduceat(counts, begins), np.minimum.reduceat(rows, begins)
 
 

@@ -21,6 +21,7 @@ from tensorstate.counting.memory import MemoryLimit, as_text, parse_limit, spill
 from tensorstate.counting.pieces import partition_bits
 from tensorstate.counting.schedulers import Scheduler, find_scheduler
 from tensorstate.counting.sources import Extent
+from tensorstate.counting.spill_files import INDEX_BYTES
 
 __all__ = ["CountPlan", "make_plan", "plan_count"]
 
@@ -170,8 +171,8 @@ def make_plan(
     rest = limit - PROCESS_BYTES
     # Without a word from the other processes, each must be able to hold everything.
     everything = extent.rows * per_row * (1 if where.in_process else 2)
-    usual_rows = min(sources.BLOCK_ROWS, -(-extent.rows // threads)) or 1
-    in_memory = everything + threads * _task_bytes(extent, usual_rows, sources.READ_BYTES)
+    held_rows = min(sources.BLOCK_ROWS, -(-extent.rows // threads))
+    in_memory = everything + threads * _task_bytes(extent, held_rows, sources.READ_BYTES)
     if in_memory <= rest:
         share = (rest - extent.rows * (key + 2)) // threads
         return CountPlan(
@@ -179,10 +180,10 @@ def make_plan(
             spills=False,
             spill_bytes=0,
             at_once=threads,
-            block_rows=usual_rows,
+            block_rows=sources.rows_of_block(extent, where.threads),
             read_bytes=sources.READ_BYTES,
             share=share,
-            **_common(extent, limit, partition_bits(extent.rows), where, spill, usual_rows),
+            **_common(extent, limit, partition_bits(extent.rows), where, spill),
         )
     at_once = max(min(threads, rest // (least - PROCESS_BYTES)), 1)
     read_bytes = max(min(sources.READ_BYTES, rest // at_once // 16), LEAST_READ)
@@ -192,8 +193,8 @@ def make_plan(
     block_rows = min(max(free // (per_row + delayed), 1), enough)
     share = free - block_rows * delayed
     bits = partition_bits(extent.rows, MOST_SPILLED_BITS)
-    files = -(-extent.rows // block_rows)
-    index = 16 * files * ((1 << bits) + 4)
+    common = _common(extent, limit, bits, where, spill, block_rows)
+    index = INDEX_BYTES * common["map_tasks"] * ((1 << bits) + 1)
     return CountPlan(
         peak_memory=limit,
         spills=True,
@@ -202,7 +203,7 @@ def make_plan(
         block_rows=block_rows,
         read_bytes=read_bytes,
         share=share,
-        **_common(extent, limit, bits, where, spill, block_rows),
+        **common,
     )
 
 
@@ -219,10 +220,10 @@ def _common(
     bits: int,
     where: Scheduler,
     spill: str | os.PathLike[str] | None,
-    block_rows: int,
+    most_rows: int | None = None,
 ) -> dict[str, Any]:
-    """Return the facts that are the same with and without files."""
-    block_rows = max(block_rows, extent.chunk_rows)
+    """Return the facts that are the same with and without files; with `most_rows` of a block."""
+    block_rows = sources.rows_of_block(extent, where.threads, most_rows)
     return {
         "rows": extent.rows,
         "width": extent.width,

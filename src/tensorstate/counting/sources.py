@@ -16,7 +16,7 @@ from zarr.storage import FsspecStore, MemoryStore
 
 from tensorstate.counting.keys import U8Array
 
-__all__ = ["Block", "Extent", "Span", "cut", "is_in_memory", "measure", "read"]
+__all__ = ["Block", "Extent", "Span", "cut", "is_in_memory", "measure", "read", "rows_of_block"]
 
 BLOCK_ROWS = 1 << 25
 BLOCK_BYTES = 1 << 30
@@ -125,6 +125,30 @@ def measure(states: Any) -> Extent:
     )
 
 
+def rows_of_block(extent: Extent, threads: int, most_rows: int | None = None) -> int:
+    """Return how many rows a block of `cut` has, where all chunks are of the same size.
+
+    Parameters
+    ----------
+    extent : Extent
+        What is cut.
+    threads, most_rows
+        As for `cut`.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Examples
+    --------
+    >>> rows_of_block(measure(np.zeros((1_000_000, 1), np.uint8)), threads=4)
+    250000
+    """
+    most = _most_rows(extent.rows, extent.width, threads, most_rows)
+    return _whole_chunks(most, extent.chunk_rows, most_rows is None and not extent.is_delayed)
+
+
 def cut(
     states: Any,
     threads: int,
@@ -164,7 +188,7 @@ def cut(
     """
     arrays = _arrays(states)
     rows, width = sum(int(array.shape[0]) for array in arrays), int(arrays[0].shape[1])
-    most = min(_most_rows(rows, width, threads), most_rows or rows or 1)
+    most = _most_rows(rows, width, threads, most_rows)
     at_once = READ_BYTES if read_bytes is None else read_bytes
     # Whole chunks are more rows or fewer. With more, there are no more blocks than were wanted:
     # a small one that is left over would keep one thread busy, and the others waiting.
@@ -269,11 +293,17 @@ def _release(mapped: np.memmap[Any, Any], rows: U8Array) -> None:
         pages.madvise(mmap.MADV_DONTNEED, start, high - begins - start)
 
 
-def _most_rows(rows: int, width: int, threads: int) -> int:
+def _most_rows(rows: int, width: int, threads: int, limit: int | None) -> int:
     """Return how many rows a block may have: as many blocks for each thread, and large ones."""
     most = max(min(BLOCK_ROWS, BLOCK_BYTES // width), -(-rows // MOST_BLOCKS), 1)
     blocks_per_thread = -(-rows // (most * threads))
-    return max(-(-rows // max(blocks_per_thread * threads, 1)), min(LEAST_ROWS, most))
+    wanted = max(-(-rows // max(blocks_per_thread * threads, 1)), min(LEAST_ROWS, most))
+    return min(wanted, limit or rows or 1)
+
+
+def _whole_chunks(most: int, chunk: int, exceeds: bool) -> int:
+    """Return so many rows in whole chunks: at least one, and fewer rows unless they may exceed."""
+    return max(-(-most // chunk) if exceeds else most // chunk, 1) * chunk
 
 
 def _check(array: Any, name: str) -> None:
@@ -315,7 +345,7 @@ def _spans(
     if not in_process and _is_only_here(array):
         array = array[:]
     step = _rows_per_chunk(array)
-    length = max(-(-most // step) if exceeds else most // step, 1) * step
+    length = _whole_chunks(most, step, exceeds)
     at_once = max(read_bytes // (step * width), 1) * step
     for start in range(0, rows, length):
         stop = min(start + length, rows)

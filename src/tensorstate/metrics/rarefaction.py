@@ -32,7 +32,8 @@ def rarefaction(counts: ArrayLike, rows: ArrayLike) -> pd.DataFrame:
                  \frac{k}{m} \log_2 \frac{m}{k}
 
     A curve that still rises at its end says that more rows would show more. These means need no
-    random numbers, and depend on the spectrum alone.
+    random numbers, and depend on the spectrum alone: rows are taken to be independent. Those of
+    one instance are not, and `LayerStates.rarefaction` draws whole instances instead.
 
     Parameters
     ----------

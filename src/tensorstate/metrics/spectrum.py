@@ -115,6 +115,11 @@ class Spectrum:
                 "possible ones: pass states=2**neurons"
             )
 
+    @property
+    def coverage(self) -> float:
+        """Good-Turing coverage; see `coverage_of_spectrum` in `tensorstate.metrics`."""
+        return (self.total - self.seen(1)) / self.total
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield each count with the number of states that have it."""
         return zip(self.times_seen, self.number_of_states, strict=True)

@@ -123,7 +123,7 @@ def sample_support(
         distinct=counted.distinct,
         singletons=once,
         doubletons=twice,
-        coverage=coverage_of_spectrum(times_seen, number_of_states),
+        coverage=counted.coverage,
         distinct_at_least=float(min(counted.distinct + _unseen(counted), 2**neurons)),
         ceiling=min(1.0, math.log2(total) / neurons),
         flag=_flag(counted),
@@ -162,8 +162,7 @@ def coverage_of_spectrum(
     >>> coverage_of_spectrum(np.array([1, 3]), np.array([2, 6]))
     0.9
     """
-    counted = Spectrum.of(times_seen, number_of_states)
-    return (counted.total - counted.seen(1)) / counted.total
+    return Spectrum.of(times_seen, number_of_states).coverage
 
 
 def _unseen(counted: Spectrum) -> float:

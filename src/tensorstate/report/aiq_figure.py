@@ -8,8 +8,15 @@ import numpy as np
 import pandas as pd
 
 from tensorstate.metrics import aIQ, aIQ_by_weight
-from tensorstate.report.colours import MARKERS, PALETTE, QUIET
-from tensorstate.report.drawing import add_legend, new_plot, percent, shortened, source_of
+from tensorstate.report.colours import QUIET
+from tensorstate.report.drawing import (
+    add_legend,
+    add_series,
+    new_plot,
+    percent,
+    shortened,
+    source_of,
+)
 from tensorstate.report.figure import Figure
 
 __all__ = ["aiq"]
@@ -65,24 +72,9 @@ def aiq(networks: Mapping[str, tuple[float, float]]) -> Figure | None:
             ("accuracy", "@{accuracy (%)}{0.00} %"),
         ],
     )
-    plot.hover.renderers = []
     for number, name in enumerate(networks):
         source = source_of(data[data["network"] == name])
-        options = {
-            "source": source,
-            "color": PALETTE[number % len(PALETTE)],
-            "legend_label": shortened(name, 30),
-        }
-        plot.line("weight of accuracy", "aIQ (%)", **options)
-        plot.hover.renderers.append(
-            plot.scatter(
-                "weight of accuracy",
-                "aIQ (%)",
-                size=7,
-                marker=MARKERS[number % len(MARKERS)],
-                **options,
-            )
-        )
+        add_series(plot, "weight of accuracy", "aIQ (%)", source, number, name, size=7)
     plot.xaxis.ticker = [0.25, 0.5, 1, 2, 4, 8, 16, 32]
     if len(networks) == 1:
         for limit, dash in (("accuracy (%)", "dashed"), ("network efficiency (%)", "dotted")):

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from tensorstate.report.colours import MARKERS, PALETTE
 from tensorstate.report.drawing import (
     add_legend,
+    add_series,
     named_ticks,
     new_plot,
     percent,
@@ -69,16 +69,7 @@ def efficiencies(runs: Mapping[str, Mapping[str, LayerStates]]) -> Figure | None
     )
     for number, name in enumerate(tables):
         rows = data[data["run"] == name].sort_values("number")
-        options = {
-            "source": source_of(rows),
-            "color": PALETTE[number % len(PALETTE)],
-            "legend_label": shortened(name, 30),
-        }
-        plot.line("number", "efficiency (%)", **options)
-        dots = plot.scatter(
-            "number", "efficiency (%)", size=9, marker=MARKERS[number % len(MARKERS)], **options
-        )
-        plot.hover.renderers = [*plot.hover.renderers, dots]
+        add_series(plot, "number", "efficiency (%)", source_of(rows), number, name)
     plot.y_range.start = 0
     named_ticks(plot.xaxis, layers)
     add_legend(plot)
@@ -162,16 +153,8 @@ def distances(runs: Mapping[str, Mapping[str, LayerStates]]) -> Figure | None:
         y_range=(0, 1.04),
     )
     for number, (name, _) in enumerate(others, 1):
-        options = {
-            "source": source_of(data[data["run"] == name]),
-            "color": PALETTE[number % len(PALETTE)],
-            "legend_label": shortened(name, 30),
-        }
-        plot.line("number", distance, **options)
-        dots = plot.scatter(
-            "number", distance, size=9, marker=MARKERS[number % len(MARKERS)], **options
-        )
-        plot.hover.renderers = [*plot.hover.renderers, dots]
+        rows_of_run = source_of(data[data["run"] == name])
+        add_series(plot, "number", distance, rows_of_run, number, name)
     named_ticks(plot.xaxis, [*base])
     add_legend(plot)
     most = data.iloc[int(data[distance].argmax())]

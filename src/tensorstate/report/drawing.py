@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorstate.report.colours import MARKERS, PALETTE
+
 if TYPE_CHECKING:
     import pandas as pd
     from bokeh.models import BaseText, ColumnDataSource
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST_NAMES",
     "MOST_POINTS",
+    "add_bars",
     "add_legend",
+    "add_series",
     "add_title",
     "breakable",
     "log_spaced",
@@ -108,6 +112,66 @@ def add_legend(plot: figure) -> None:
     legend.stylesheets = [".bk-label { color: var(--bk-text-color, #444444) !important; }"]
     legend.location = "top_left"
     plot.add_layout(legend, "above")
+
+
+def add_series(
+    plot: figure, x: str, y: str, source: ColumnDataSource, number: int, name: str, size: int = 9
+) -> None:
+    """Draw a line with markers, in the colour of a series; a pointer shows what is at a marker.
+
+    Parameters
+    ----------
+    plot : bokeh.plotting.figure
+        From `new_plot`, with tooltips.
+    x, y : str
+        Columns of the source.
+    source : bokeh.models.ColumnDataSource
+        The numbers.
+    number : int
+        Of the series, from 0 on: it tells colour and marker.
+    name : str
+        What the legend calls it.
+    size : int
+        Of the markers.
+    """
+    options: dict[str, Any] = {
+        "source": source,
+        "color": PALETTE[number % len(PALETTE)],
+        "legend_label": shortened(name, 30),
+    }
+    plot.line(x, y, **options)
+    dots = plot.scatter(x, y, size=size, marker=MARKERS[number % len(MARKERS)], **options)
+    plot.hover.renderers = [*plot.hover.renderers, dots]
+
+
+def add_bars(plot: figure, bars: str, dashes: str, data: pd.DataFrame, names: list[str]) -> None:
+    """Draw a bar for each layer, with a dash beside it; a pointer shows what is at either.
+
+    Parameters
+    ----------
+    plot : bokeh.plotting.figure
+        From `new_plot`, with tooltips.
+    bars, dashes : str
+        Columns of the data.
+    data : pandas.DataFrame
+        A row for each layer, with its place as `number`.
+    names : list of str
+        What the legend calls bars and dashes.
+    """
+    source = source_of(data)
+    drawn = plot.vbar("number", 0.7, bars, source=source, color=PALETTE[0], legend_label=names[0])
+    marks = plot.scatter(
+        "number",
+        dashes,
+        source=source,
+        marker="dash",
+        size=16 if len(data) <= MOST_NAMES else 6,
+        line_width=2,
+        color=PALETTE[1],
+        legend_label=names[1],
+    )
+    plot.hover.renderers = [drawn, marks]
+    plot.xgrid.visible = False
 
 
 def source_of(data: pd.DataFrame) -> ColumnDataSource:

@@ -10,7 +10,7 @@ import pandas as pd
 from tensorstate.metrics import sample_support
 from tensorstate.report.colours import PALETTE, QUIET, fading
 from tensorstate.report.drawing import (
-    MOST_NAMES,
+    add_bars,
     add_legend,
     named_ticks,
     new_plot,
@@ -217,20 +217,8 @@ def _bars(data: pd.DataFrame, names: list[str], entropy: float) -> Any:
         x_range=(0.4, len(names) + 0.6),
         y_range=(min(0.0, float(data[corrected].min())), 1.08 * max(entropy, 0.01)),
     )
-    source = source_of(data)
-    bars = plot.vbar(
-        "number", 0.7, information, source=source, color=PALETTE[0], legend_label="information"
-    )
-    marks = plot.scatter(
-        "number",
-        corrected,
-        source=source,
-        marker="dash",
-        size=16 if len(data) <= MOST_NAMES else 6,
-        line_width=2,
-        color=PALETTE[1],
-        legend_label="corrected for the bias of the sample",
-    )
+    legend = ["information", "corrected for the bias of the sample"]
+    add_bars(plot, information, corrected, data, legend)
     plot.line(
         [0, len(names) + 1],
         [entropy, entropy],
@@ -238,8 +226,6 @@ def _bars(data: pd.DataFrame, names: list[str], entropy: float) -> Any:
         line_dash="dashed",
         legend_label="entropy of the labels",
     )
-    plot.hover.renderers = [bars, marks]
-    plot.xgrid.visible = False
     named_ticks(plot.xaxis, names)
     add_legend(plot)
     return plot

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 import pandas as pd
 
 from tensorstate.metrics import network_efficiency, sample_support
-from tensorstate.report.colours import PALETTE
 from tensorstate.report.drawing import (
-    MOST_NAMES,
+    add_bars,
     add_legend,
     named_ticks,
     new_plot,
     percent,
     plural,
     shortened,
-    source_of,
 )
 from tensorstate.report.figure import Figure
 from tensorstate.storage import LayerStates
@@ -54,22 +52,8 @@ def efficiency(run: Mapping[str, LayerStates]) -> Figure | None:
         x_range=(0.4, len(data) + 0.6),
         y_range=(0, 1.08 * max(known["efficiency (%)"].max(), known["ceiling (%)"].max(), 1)),
     )
-    source = source_of(data)
-    bars = plot.vbar(
-        "number", 0.7, "efficiency (%)", source=source, color=PALETTE[0], legend_label="efficiency"
-    )
-    marks = plot.scatter(
-        "number",
-        "ceiling (%)",
-        source=source,
-        marker="dash",
-        size=16 if len(data) <= MOST_NAMES else 6,
-        line_width=2,
-        color=PALETTE[1],
-        legend_label="ceiling of the sample",
-    )
-    plot.hover.renderers = [bars, marks]
-    plot.xgrid.visible = False
+    legend = ["efficiency", "ceiling of the sample"]
+    add_bars(plot, "efficiency (%)", "ceiling (%)", data, legend)
     named_ticks(plot.xaxis, [*run])
     add_legend(plot)
     values = known.set_index("layer")["efficiency (%)"] / 100

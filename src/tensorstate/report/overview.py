@@ -54,6 +54,8 @@ WORDS = (
 )
 """What the columns mean."""
 
+_COUNTS = ("neurons", "parameters", "positions", "states", "distinct")
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -129,17 +131,14 @@ def overview(
     recorded = summary["efficiency"].dropna()
     network = network_efficiency(recorded.tolist()) if len(recorded) else None
     quotient = None if network is None or accuracy is None else aIQ(network, accuracy, WEIGHT)
-    parameters = "parameters" in summary.columns
-    columns = ["layer", "neurons", *(["parameters"] if parameters else []), "positions", "states"]
-    columns += ["distinct", "entropy", "efficiency", "coverage", "dead", "flag"]
     return Overview(
         name=name,
         facts=_facts(run, summary, network, accuracy, quotient),
         about=_about(name, run),
         notes=_notes(summary),
-        columns=columns,
+        columns=["layer", *_COUNTS, "entropy", "efficiency", "coverage", "dead", "flag"],
         rows=[
-            Row(layer, anchors[layer], _cells(run[layer], row, parameters), row["flag"])
+            Row(layer, anchors[layer], _cells(run[layer], row), row["flag"])
             for layer, (_, row) in zip(run, summary.iterrows(), strict=True)
         ],
         numbers={
@@ -205,11 +204,10 @@ def _notes(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _cells(layer: LayerStates, row: pd.Series[Any], parameters: bool) -> tuple[Cell, ...]:
-    counts = ["neurons", *(["parameters"] if parameters else []), "positions", "states", "distinct"]
+def _cells(layer: LayerStates, row: pd.Series[Any]) -> tuple[Cell, ...]:
     cells = [
         Cell(("vary" if name == "positions" else "-") if pd.isna(row[name]) else f"{row[name]:,}")
-        for name in counts
+        for name in _COUNTS
     ]
     if not row["states"]:
         return (*cells, *[Cell("-")] * 4)

@@ -217,6 +217,8 @@ def check_free(path: str | os.PathLike[str]) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file for the report")
     if path.exists():
+        if not path.is_file():
+            raise FileExistsError(f"{path} is no file: name one for the report")
         with path.open("rb") as file:
             begin = file.read(_WITHIN)
         if begin and _MARK not in begin:

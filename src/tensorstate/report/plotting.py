@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tensorstate.counting import StateHistogram
@@ -81,17 +82,17 @@ def plot_layer(layer: LayerStates, name: str) -> figure:
 
 def plot_run(run: StateRun, name: str, accuracy: float | None) -> figure:
     """Draw a figure of a run; see `StateRun.plot`."""
-    if name == "aiq":
-        if accuracy is None:
-            raise ValueError(
-                "an aIQ needs the accuracy of the network: plot('aiq', accuracy=0.9), for example"
-            )
-        model = str(run.attributes.get("model") or "network")
-        found = aiq({model: (network_efficiency(run), accuracy)})
-        assert found is not None
-        return found.titled()
-    known = {**_OF_RUNS, "aiq": _Kind(lambda _: None, "")}
-    return _drawn(known, name, run, "run")
+    with_accuracy = _Kind(partial(_aiq_of, accuracy=accuracy), "a layer with states")
+    return _drawn({**_OF_RUNS, "aiq": with_accuracy}, name, run, "run")
+
+
+def _aiq_of(run: StateRun, accuracy: float | None) -> Figure | None:
+    if accuracy is None:
+        raise ValueError(
+            "an aIQ needs the accuracy of the network: plot('aiq', accuracy=0.9), for example"
+        )
+    model = str(run.attributes.get("model") or "network")
+    return aiq({model: (network_efficiency(run), accuracy)})
 
 
 def plot_histogram(histogram: StateHistogram, name: str) -> figure:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from tensorstate.counting.resampling import weighted_spectra
 from tensorstate.metrics import entropy_of_spectrum
-from tensorstate.report.colours import PALETTE, QUIET
-from tensorstate.report.drawing import add_legend, new_plot, plural, source_of
+from tensorstate.report.colours import QUIET
+from tensorstate.report.drawing import add_legend, add_series, new_plot, plural, source_of
 from tensorstate.report.figure import Figure
 from tensorstate.report.samples import SAMPLE_STATES, is_live
 from tensorstate.storage import LayerStates
@@ -68,9 +68,7 @@ def rarefaction(
         line_dash="dashed",
         legend_label="ceiling of so many states",
     )
-    options = {"source": source, "color": PALETTE[0], "legend_label": "efficiency"}
-    plot.line("instances", "efficiency (%)", **options)
-    plot.hover.renderers = [plot.scatter("instances", "efficiency (%)", size=7, **options)]
+    add_series(plot, "instances", "efficiency (%)", source, 0, "efficiency", size=7)
     plot.y_range.start = 0
     add_legend(plot)
     known = data.dropna()

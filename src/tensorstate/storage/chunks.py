@@ -25,14 +25,15 @@ from typing import Any
 
 import crc32c
 import numpy as np
-import xxhash
 import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore
 
+from tensorstate import file_kernels
 from tensorstate.contained import ContainedStore, check_contained
+from tensorstate.intrinsics import HAS_XXH3_STREAM
 from tensorstate.nodes import (
     BLOSC_HEADER,
     BLOSC_PLAIN,
@@ -61,9 +62,6 @@ half are those that LZ4 is slowest with; who wants the smaller files asks for zs
 _READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
 
 _PLAIN_BLOCK = 1 << 20
-
-_READ_BYTES = 256 << 10
-"""What is read at once is still in the processor's cache when its checksum is computed."""
 
 
 @dataclass(frozen=True)
@@ -273,33 +271,27 @@ class LocalChunks:
         worked out; it is returned too, and is empty if it was not.
         """
         path = os.path.join(self.folder, self.key(number))
-        checksum, digest = 0, None
-        digested = range(BLOSC_HEADER.size, BLOSC_HEADER.size + size_digested)
         try:
             with self._open(path) as file:
-                size = self._size_of(file)
-                end = size - _CHECKSUM.size
-                for start in range(0, end, _READ_BYTES):
-                    piece = room[start : min(start + _READ_BYTES, end)]
-                    _read_into(file, piece)
-                    if not start and size_digested and _says_plain(piece):
-                        digest = xxhash.xxh3_64()
-                    if digest is None:
-                        checksum = _extend(checksum, piece)
-                    else:
-                        begin, stop = (max(i - start, 0) for i in (digested.start, digested.stop))
-                        digest.update(piece[begin:stop].data)
-                _read_into(file, room[end:size])
+                end = self._size_of(file)
+                content, checksum = room[: end - _CHECKSUM.size], room[end - _CHECKSUM.size : end]
+                header = content[: BLOSC_HEADER.size]
+                _read_into(file, header)
+                digest = b""
+                if size_digested and _says_plain(header):
+                    digest = _read_digested(file, content, size_digested)
+                else:
+                    found = _read_summed(file, content)
+                _read_into(file, checksum)
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(*error.args) from None
-        if digest is not None:
-            return room[:end], digest.digest()
-        (expected,) = _CHECKSUM.unpack(room[end:size].tobytes())
-        if checksum != expected:
-            raise ValueError(
-                f"its checksum is {checksum:08x}, and {expected:08x} was stored with it"
-            )
-        return room[:end], b""
+        if not digest:
+            (expected,) = _CHECKSUM.unpack(checksum.tobytes())
+            if found != expected:
+                raise ValueError(
+                    f"its checksum is {found:08x}, and {expected:08x} was stored with it"
+                )
+        return content, digest
 
     def _open(self, path: str) -> io.FileIO:
         """Open a file of this store, and no folder, pipe or link out of it."""
@@ -327,9 +319,32 @@ class LocalChunks:
         return size
 
 
-def _says_plain(content: NDArray[np.uint8]) -> bool:
+def _says_plain(header: NDArray[np.uint8]) -> bool:
     """Whether blosc's header, if it is one, says that what follows is stored as it is."""
-    return len(content) >= BLOSC_HEADER.size and bool(content[2] & BLOSC_PLAIN)
+    return bool(header[2] & BLOSC_PLAIN)
+
+
+def _read_digested(file: io.FileIO, content: NDArray[np.uint8], size: int) -> bytes:
+    """Read what follows blosc's header; return the digest of the first `size` bytes of it."""
+    start = BLOSC_HEADER.size
+    filled, digest = start, 0
+    if HAS_XXH3_STREAM:
+        filled, digest = file_kernels.read_digested(content, file.fileno(), start, size)
+    if filled == len(content):
+        return int(digest).to_bytes(8, "big")
+    # What the kernel could not read is an error here, unless it was a signal.
+    _read_into(file, content[filled:])
+    return digest_of(content[start : start + size])
+
+
+def _read_summed(file: io.FileIO, content: NDArray[np.uint8]) -> int:
+    """Read what follows blosc's header; return the CRC-32C of both."""
+    checksum = _extend(0, content[: BLOSC_HEADER.size])
+    for start in range(BLOSC_HEADER.size, len(content), file_kernels.PIECE_BYTES):
+        piece = content[start : start + file_kernels.PIECE_BYTES]
+        _read_into(file, piece)
+        checksum = _extend(checksum, piece)
+    return checksum
 
 
 def _read_into(file: io.FileIO, room: NDArray[np.uint8]) -> None:

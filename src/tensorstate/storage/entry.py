@@ -161,9 +161,13 @@ def is_entry_name(name: object) -> bool:
 
 
 def remove_entries(folder: StorePath, chosen: Callable[[str], bool]) -> None:
-    """Delete the entries, whether complete or not, whose names are chosen."""
+    """Delete the entries, whether complete or not, whose names are chosen.
+
+    Metadata beside them that were not written to their end go too. If another process is just
+    writing them, its entry is not published: the one of who removes them is.
+    """
     for name in list_names(folder):
-        if name.endswith(".partial") and chosen(name):
+        if name.endswith(".partial"):
             sync((folder / name).delete())  # metadata of which a kill left no more
         elif is_entry_name(name) and chosen(name):
             sync((folder / name).delete_dir())

@@ -72,6 +72,7 @@ __all__ = [
     "check_histogram",
     "check_layer_name",
     "committed_instances",
+    "create_group",
     "create_layer",
     "create_part",
     "create_run",
@@ -147,7 +148,7 @@ def join_run(store: StoreLike, model: str = "") -> zarr.Group:
         If something else is there.
     """
     try:
-        _create_group(StorePath(as_store(store)), _run_attributes(model))
+        create_group(StorePath(as_store(store)), _run_attributes(model))
     except OSError as error:
         raise cannot_write(store, error) from error
     return open_format(store, "r+")
@@ -168,7 +169,7 @@ def join_layer(
     stored it. `where` names the capture in an error.
     """
     path = run.store_path / name
-    _create_group(path, with_checksum(name, info.attributes()))
+    create_group(path, with_checksum(name, info.attributes()))
     group = read_group(path)
     if group is None:
         raise ValueError(f"{where} is no group: the run is damaged")
@@ -304,7 +305,7 @@ def has_checksums(run: zarr.Group) -> bool:
     return bool(about.get("checksums"))
 
 
-def _create_group(path: StorePath, attributes: dict[str, Any]) -> None:
+def create_group(path: StorePath, attributes: dict[str, Any]) -> None:
     """Store a group if none is there: it is written as a whole, or not at all."""
     metadata = GroupMetadata(attributes=attributes)
     for name, document in metadata.to_buffer_dict(default_buffer_prototype()).items():

@@ -32,7 +32,7 @@ from tensorstate.storage.sampling import SampleStatistics
 from tensorstate.storage.selection import SelectedRows, count_instances, select
 from tensorstate.storage.showing import ShownLayer
 
-__all__ = ["LayerStates", "StoredLayer"]
+__all__ = ["LayerStates"]
 
 
 class LayerStates(
@@ -371,41 +371,3 @@ class LayerStates(
         info = self._layer_info()
         shape = f"{info.neurons} neurons, " if info else ""
         return f"<{type(self).__name__} {self.name!r}: {shape}{self.state_count} states>"
-
-
-class StoredLayer(LayerStates):
-    """A layer of a reopened run.
-
-    Parameters
-    ----------
-    name : str
-        Name of the capture.
-    info : LayerInfo
-        What was captured.
-    parts : sequence of PartReader
-        Its parts, in the order of their instances.
-    cache : HistogramCache
-        What was counted before.
-    """
-
-    def __init__(
-        self, name: str, info: LayerInfo, parts: Sequence[PartReader], cache: HistogramCache
-    ) -> None:
-        self.name = name
-        self._info = info
-        self._stored_parts = tuple(parts)
-        self._stored_counts = cache
-
-    capture_on = False
-
-    def _layer_info(self) -> LayerInfo:
-        return self._info
-
-    def _parts(self) -> Sequence[PartReader]:
-        return self._stored_parts
-
-    def _cache(self) -> HistogramCache:
-        return self._stored_counts
-
-    def _nothing_yet(self) -> str:
-        return f"layer {self.name!r} of the run holds no committed states"

@@ -66,6 +66,7 @@ def remove_from_run(folder: str | os.PathLike[str], layers: list[str]) -> None:
             shutil.rmtree(dropped)
     for name in layers:
         _remove_unfinished(os.path.join(folder, name))
+        _remove_unfinished(os.path.join(folder, name, "histogram"))
 
 
 def _chunk_folders(states: LocalChunks, first: int) -> Iterator[tuple[int, str]]:

@@ -32,10 +32,10 @@ from tensorstate.storage.arrays import (
 )
 from tensorstate.storage.digests import ChunkDigests, DigestsWriter
 
+__all__ = ["EqualLengths", "Extents", "OffsetsWriter", "StoredOffsets", "divide"]
+
 _FEW_EMPTY = 1 << 24
 """So many instances without rows take little memory, even if nothing of them is there."""
-
-__all__ = ["EqualLengths", "Extents", "OffsetsWriter", "StoredOffsets", "divide"]
 
 
 def divide(lengths: NDArray[np.int64], most: int) -> Iterator[slice]:

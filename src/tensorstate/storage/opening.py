@@ -6,6 +6,7 @@ import os
 import re
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import zarr
 from zarr.abc.store import Store
@@ -24,6 +25,7 @@ from tensorstate.storage.stores import (
     describe_store,
     is_zipped,
     local_folder,
+    remove_layer,
     store_holds_something,
 )
 from tensorstate.storage.survey import RunSurvey, survey
@@ -224,6 +226,8 @@ def _open_alone(store: StoreLike, mode: str, model: str, lock: WriterLock) -> Op
     if mode == "x":
         raise _run_exists(group, store)
     if mode == "w":
+        # If what follows is cut short, nobody takes what is left for the run.
+        update_attributes(group, {"instances": 0})
         return OpenedRun(store_format.create_run(store, model, overwrite=True), 0, lock=lock)
     found = survey(group, describe_store(store))
     if found.shared:
@@ -235,7 +239,18 @@ def _open_alone(store: StoreLike, mode: str, model: str, lock: WriterLock) -> Op
     if folder is not None:
         remove_from_run(folder, list(found.layers))
     committed = committed_instances(group)
+    if not committed:
+        _drop_layers(found, group, folder)
     return OpenedRun(group, committed, set(found.layers) if committed else set(), lock)
+
+
+def _drop_layers(found: RunSurvey, group: zarr.Group, folder: Path | None) -> None:
+    """Remove the layers of a run that has committed nothing: it may get others."""
+    for name in (*found.layers, *found.bare):
+        if folder is None:
+            sync((group.store_path / name).delete_dir())
+        elif not (folder / name).is_symlink():
+            remove_layer(folder / name)
 
 
 def _open_part(
@@ -289,14 +304,15 @@ def _room(found: RunSurvey, part: WriterPart, committed: int) -> Room | None:
 
 def _drop_part(found: RunSurvey, part: str) -> None:
     """Remove a part from all layers."""
-    for layer in found.layers.values():
-        path = layer.group.store_path / f"part-{part}"
+    paths = [layer.group.store_path / f"part-{part}" for layer in found.layers.values()]
+    for path in paths:
         array = read_array(path / "states")
         if array is not None:
             # If that is cut short, nobody takes what is left for rows.
             nothing = {"rows": 0, "offsets": 0, "instances": 0, COUNTED: None}
             digests = {"digests": no_digests(), "offsets_digests": no_digests()}
             update_attributes(array, {**nothing, **digests, "uuid": str(uuid.uuid4())})
+    for path in paths:
         sync(path.delete_dir())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tensorstate.storage.chunks import LocalChunks
 from tensorstate.storage.counted import ATTRIBUTE, CountedRows
 from tensorstate.storage.digests import ChunkDigests, DigestsWriter
 from tensorstate.storage.leftovers import remove_from_part
+from tensorstate.storage.listed import layers_attribute
 from tensorstate.storage.offsets import EqualLengths, OffsetsWriter, StoredOffsets
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import list_names
@@ -98,10 +100,11 @@ class PartWriter:
         """Drop every row, as if nothing had been appended."""
         self._truncate(0)
 
-    def commit_instances(self, instances: int) -> None:
-        """Store how many instances all layers of the part have committed, where parts tell that."""
+    def commit_instances(self, instances: int, layers: Iterable[str]) -> None:
+        """Store how many instances these layers of a part have committed, if parts tell that."""
         if self.array.attrs.get("instances", instances) != instances:
-            self.array = update_attributes(self.array, {"instances": instances})
+            changes = {"instances": instances, **layers_attribute(layers)}
+            self.array = update_attributes(self.array, changes)
 
     def commit_counted(self, counted: CountedRows) -> None:
         """Store what counts the first rows: from then on, nobody reads them."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tensorstate.nodes import update_attributes
 from tensorstate.storage.format import LayerInfo
+from tensorstate.storage.listed import layers_attribute
 from tensorstate.storage.live import LiveCounter
 from tensorstate.storage.opening import OpenedRun, WriterPart
 from tensorstate.storage.part_writer import PartWriter
@@ -99,9 +100,14 @@ class WriteQueue:
     capacity : int
         Most bytes that wait in the queue; a larger piece is let in when it is empty.
     expected_layers : int
-        Layers that must be there before instances are committed in passing.
+        Layers that must be there before instances are committed, unless there was a second batch.
     where : str
         Names the run, and the part, in an error.
+
+    Attributes
+    ----------
+    went_on : bool
+        Whether a layer had a second batch: then all that the network passes are there.
     """
 
     def __init__(
@@ -115,6 +121,8 @@ class WriteQueue:
         self.capacity = capacity
         self.layers: dict[str, WrittenLayer] = {}
         self.closing = False
+        self.went_on = False
+        self._is_ended = False
         self._group = opened.group if part is None else None
         self._lock = opened.lock
         self.expected_layers = expected_layers
@@ -204,8 +212,13 @@ class WriteQueue:
         """Wait for the end of the thread."""
         self._thread.join()
 
-    def close(self) -> None:
-        """Commit everything and end the thread."""
+    def close(self, *, interrupted: bool) -> None:
+        """Commit everything and end the thread.
+
+        If something else ended the capture, layers may not be there yet that the first batch did
+        not reach. Its instances are not committed then, nor where nobody calls this.
+        """
+        self._is_ended = not interrupted
         self.close_soon()
         self.join()
         self._raise_error()
@@ -272,9 +285,7 @@ class WriteQueue:
             item.run()
         else:
             self.layers[item.name].part.append(item.wait(), item.lengths)
-            # The first pass through a network makes its layers known one by one.
-            if len(self.layers) >= self.expected_layers:
-                self._commit()
+            self._commit()
 
     def _commit(self) -> None:
         """Commit what all layers have of the same instances, and count what waits for it."""
@@ -293,7 +304,10 @@ class WriteQueue:
 
     def _commit_instances(self) -> None:
         """Raise the committed prefix, of the run or the part, to what every layer has committed."""
-        if not self.layers:
+        # The first pass through a network makes its layers known one by one. What is committed
+        # before would be a run that lacks some of them.
+        is_whole = len(self.layers) >= self.expected_layers or self.went_on or self._is_ended
+        if not self.layers or not is_whole:
             return
         instances = min(layer.instances for layer in self.layers.values())
         if self._stored_layers - self.layers.keys():
@@ -305,9 +319,11 @@ class WriteQueue:
             instances = min(instances, self._room.instances)
         if instances != self._instances:
             if self._group is not None:
-                self._group = update_attributes(self._group, {"instances": instances})
+                self._group = update_attributes(
+                    self._group, {"instances": instances, **layers_attribute(self.layers)}
+                )
             for layer in self.layers.values():
-                layer.part.commit_instances(instances)
+                layer.part.commit_instances(instances, self.layers)
             self._instances = instances
         if self._room is not None and wanted > instances:
             raise ValueError(self._room.error)

@@ -72,7 +72,7 @@ class Reported:
         >>> report.numbers[0]["accuracy"], report.html.startswith("<!doctype html>")
         (0.9, True)
         """
-        # The only way up in the house: a page is made of a run, and asked of it.
+        # What makes pages is above, and is asked only when it is used.
         from tensorstate.report.page import check_free, make_report, named_runs
 
         if path is not None:

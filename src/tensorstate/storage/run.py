@@ -15,12 +15,13 @@ from tensorstate.metrics import sample_support
 from tensorstate.storage.cache import HistogramCache
 from tensorstate.storage.format import open_format
 from tensorstate.storage.joint import PatternStatistics
-from tensorstate.storage.layer import LayerStates, StoredLayer
+from tensorstate.storage.layer import LayerStates
 from tensorstate.storage.parameters import Parameters
 from tensorstate.storage.reporting import Reported
 from tensorstate.storage.run_labels import load_labels, store_labels
 from tensorstate.storage.salvage import write_whole
 from tensorstate.storage.showing import ShownRun
+from tensorstate.storage.stored_layer import StoredLayer
 from tensorstate.storage.stores import StoreLike, describe_store, is_writable
 from tensorstate.storage.survey import survey
 from tensorstate.storage.verification import (

@@ -3,6 +3,7 @@
 ::
 
     run.zarr/.labels        int32 (instances,): which of the attribute ``names`` an instance has
+    run.zarr/.labelled      group: tells that there are labels, so that they are missed
 
 The attribute ``digest`` is the XXH3-64 of them all: labels that were stored before are not taken
 for those that the names belong to.
@@ -19,12 +20,14 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from tensorstate.nodes import check_checksum, digest_of, read_array, with_checksum
 from tensorstate.storage.arrays import read_found
+from tensorstate.storage.format import create_group
 from tensorstate.storage.labels import label_codes
 from tensorstate.storage.stores import list_names, to_write
 
 __all__ = ["load_labels", "store_labels"]
 
 _NAME = ".labels"  # the name of no layer
+_MARK = ".labelled"
 _UNWRITTEN = -1
 _OF_CHUNK = 1 << 20
 
@@ -42,8 +45,10 @@ def store_labels(group: zarr.Group, labels: ArrayLike, instances: int) -> None:
     names, found = label_codes(labels, instances)
     codes = found.astype(np.int32)
     attributes = {"names": names, "digest": digest_of(codes).hex()}
+    path = to_write(group.store_path)
+    create_group(path / _MARK, with_checksum(_MARK, {}))
     zarr.create_array(
-        to_write(group.store_path / _NAME),
+        path / _NAME,
         data=codes,
         chunks=(max(1, min(len(codes), _OF_CHUNK)),),
         compressors=[BloscCodec(cname="lz4"), Crc32cCodec()],
@@ -67,6 +72,8 @@ def load_labels(group: zarr.Group, where: str) -> NDArray[Any] | None:
         if array is None:
             if list_names(group.store_path / _NAME):
                 raise ValueError("their metadata is missing")
+            if list_names(group.store_path / _MARK):
+                raise ValueError("they are not there any more")
             return None
         names, codes = _names_of(array), _codes_of(array)
         if len(codes) and not 0 <= codes.min() <= codes.max() < len(names):

@@ -162,7 +162,9 @@ class SampleStatistics:
     ) -> pd.DataFrame:
         """Return what the layer's numbers would be with fewer instances, drawn at random.
 
-        A curve that still rises at its end tells that the sample is too small.
+        A curve that still rises at its end tells that the sample is too small. Instances are
+        drawn as a whole, whose states depend on each other; `tensorstate.rarefaction` tells of
+        single states instead, from their counts alone.
 
         Parameters
         ----------

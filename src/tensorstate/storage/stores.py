@@ -24,6 +24,7 @@ __all__ = [
     "as_store",
     "cannot_write",
     "clear_run",
+    "remove_layer",
     "describe_store",
     "is_url",
     "is_writable",
@@ -131,7 +132,10 @@ def as_store(store: StoreLike, *, read_only: bool = False) -> Store:
             store.fs.invalidate_cache()
         return contained(StorePath(store)).store
     if is_zipped(store):
-        return ZippedRun(Path(store))
+        path = Path(store)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no file: nothing else is read as a zip file")
+        return ZippedRun(path)
     folder = local_folder(store)
     if folder is None:
         return open_url(str(store), read_only=read_only)
@@ -146,12 +150,16 @@ def clear_run(folder: Path) -> None:
     metadata = folder / "zarr.json"
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
-            # A layer goes as a whole: under this name, nobody takes it for one.
-            gone = path.rename(folder / f".removed-{uuid.uuid4().hex}")
-            shutil.rmtree(gone)
+            remove_layer(path)
         elif path != metadata and not is_lock_name(path.name):
             path.unlink()
     metadata.unlink()
+
+
+def remove_layer(path: Path) -> None:
+    """Remove the folder of a layer as a whole: under the name that it gets, nobody sees it."""
+    gone = path.rename(path.with_name(f".removed-{uuid.uuid4().hex}"))
+    shutil.rmtree(gone)
 
 
 def cannot_write(store: StoreLike, error: OSError) -> OSError:

@@ -10,6 +10,7 @@ import zarr
 from tensorstate.nodes import DamagedMetadataError, check_checksum, read_array, read_group
 from tensorstate.storage.format import LayerInfo, committed_instances, has_checksums
 from tensorstate.storage.instances import first_overlap
+from tensorstate.storage.listed import listed_layers, missing_layer
 from tensorstate.storage.part import PartReader
 from tensorstate.storage.stores import list_names
 
@@ -50,6 +51,9 @@ class RunSurvey:
         Names the run in messages.
     layers : dict of str to StoredLayerParts
         By name.
+    bare : list of str
+        What has parts, but does not tell what was captured: a writer makes it, or was killed when
+        it removed it.
     shared : bool
         Whether the run has parts of several writers, or is to have them: then instances are
         committed part by part. A run that one writer writes alone has its committed instances as
@@ -64,6 +68,7 @@ class RunSurvey:
 
     where: str
     layers: dict[str, StoredLayerParts]
+    bare: list[str]
     shared: bool
     alone: int
     instances: int
@@ -113,11 +118,12 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
     for name in list_names(run.store_path):
         # Locks and metadata are no layers.
         hidden = name.startswith((".", "__")) or name == "zarr.json"
-        group = None if hidden else read_group(run.store_path / name)
-        if group is not None:
-            layers[name] = _stored_layer(group, f"run {where}, layer {name}", has_checksums(run))
-        elif not hidden and any(n.startswith(_PREFIX) for n in list_names(run.store_path / name)):
+        if hidden or _add_layer(layers, run, name, where):
+            continue
+        if any(n.startswith(_PREFIX) for n in list_names(run.store_path / name)):
             bare.append(name)
+    alone = committed_instances(run)
+    listed = _listed(run, alone, layers, bare, where)
     found = {name for layer in layers.values() for name in layer.parts}
     # A writer that makes its layers in these moments is not to be met with some of them: before
     # it commits an instance, all its layers are there.
@@ -129,7 +135,9 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
         for layer in layers.values()
         for name, reader in layer.parts.items()
     )
-    alone = committed_instances(run)
+    for owner, name in listed:
+        if owner is not None and owner not in layers[name].parts:
+            raise missing_layer(f"run {where}, part {owner}", name)
     # A writer that is alone makes layers anew until it has committed an instance.
     if bare and (alone or shared):
         raise DamagedMetadataError(
@@ -138,7 +146,40 @@ def survey(run: zarr.Group, where: str) -> RunSurvey:
         )
     committed = {name: _committed(name, layers.values(), alone, where) for name in sorted(found)}
     instances = sum(map(len, committed.values())) if shared else alone
-    return RunSurvey(where, layers, shared, alone, instances, committed)
+    return RunSurvey(where, layers, bare, shared, alone, instances, committed)
+
+
+def _listed(
+    run: zarr.Group, alone: int, layers: dict[str, StoredLayerParts], bare: list[str], where: str
+) -> list[tuple[str | None, str]]:
+    """Return the parts, None for the run, with each layer that they were committed with.
+
+    A layer that was made meanwhile is added to those that were found.
+    """
+    who = f"run {where}"
+    told: set[tuple[str | None, tuple[str, ...]]] = set()
+    if alone:
+        told.add((None, listed_layers(run.attrs.asdict(), who)))
+    # All layers of a part tell the same.
+    told |= {
+        (part, listed_layers(reader.attributes, f"{who}, part {part}"))
+        for layer in layers.values()
+        for part, reader in layer.parts.items()
+        if reader.instances
+    }
+    listed = [(part, name) for part, names in told for name in names if name not in bare]
+    for part, name in listed:
+        if name not in layers and not _add_layer(layers, run, name, where):
+            raise missing_layer(who if part is None else f"{who}, part {part}", name)
+    return listed
+
+
+def _add_layer(layers: dict[str, StoredLayerParts], run: zarr.Group, name: str, where: str) -> bool:
+    """Add a layer of the run, if it is there."""
+    group = read_group(run.store_path / name)
+    if group is not None:
+        layers[name] = _stored_layer(group, f"run {where}, layer {name}", has_checksums(run))
+    return group is not None
 
 
 def _stored_layer(group: zarr.Group, where: str, checked: bool) -> StoredLayerParts:

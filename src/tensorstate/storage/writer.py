@@ -7,6 +7,7 @@ dropped, and nothing else makes it wait.
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 import weakref
 from typing import Any
@@ -330,9 +331,16 @@ class RunWriter:
 
         self._queue.call(drop)
 
+    def note_next_batch(self) -> None:
+        """Say that a layer gets a second batch: layers that had none so far are not waited for."""
+        self._queue.went_on = True
+
     def close(self) -> None:
-        """Commit everything and stop the thread; closing twice does nothing."""
-        self._queue.close()
+        """Commit everything and stop the thread; closing twice does nothing.
+
+        While an exception is handled, the first batch is only committed if all layers had it.
+        """
+        self._queue.close(interrupted=sys.exc_info()[0] is not None)
 
 
 def check_write_options(mode: str, queue_bytes: int, codec: str) -> None:

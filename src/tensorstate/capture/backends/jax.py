@@ -219,7 +219,10 @@ def raise_failure(model: keras.Model | None = None) -> None:
 
 
 def settle() -> None:
-    """Return when every pass that was started has recorded what it had to; raise what failed."""
+    """Return when every pass that this thread started has recorded; raise what failed.
+
+    JAX knows no way to wait for what another thread started, but for the results of it.
+    """
     jax.effects_barrier()
     raise_failure()
 
