@@ -20,6 +20,10 @@ class Digits(NamedTuple):
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
 
+    def first(self, count: int) -> Digits:
+        """Return the first so many of them."""
+        return Digits(self.images[:count], self.labels[:count])
+
 
 def load(data: str, most: int | None = None) -> tuple[Digits, Digits]:
     """Return digits to train with and to test with.
@@ -52,10 +56,7 @@ def load(data: str, most: int | None = None) -> tuple[Digits, Digits]:
             f"{data} has {len(train[0]):,} digits to train with and {len(test[0]):,} to test with, "
             f"and not {for_training:,} and {for_testing:,}: ask for fewer, and for 5 or more"
         )
-    return (
-        Digits(*(array[:for_training] for array in train)),
-        Digits(*(array[:for_testing] for array in test)),
-    )
+    return train.first(for_training), test.first(for_testing)
 
 
 def randomised(
