@@ -227,3 +227,10 @@ def test_a_package_that_a_command_lacks():
     found = invoke("--cluster", "no_such_module:Class")
     assert found.exit_code == 1
     assert "needs no_such_module" in found.output
+
+
+def test_a_scheduler_that_does_not_answer_is_not_the_default_of_what_follows():
+    for address in ("\udcff", "tcp://127.0.0.1:1"):
+        with pytest.raises(OSError, match="no scheduler answers at"), connected(scheduler=address):
+            pass
+        assert count_states(np.zeros((3, 1), np.uint8)).total == 3

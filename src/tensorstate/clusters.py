@@ -173,6 +173,9 @@ def _join(scheduler: str) -> Any:
 
     address = _address_in(Path(scheduler)) if scheduler.endswith(".json") else scheduler
     try:
+        # One that cannot connect would stay Dask's default, and fail whatever is counted next.
+        with Client(address, timeout=_connect_seconds(), set_as_default=False):
+            pass
         return Client(address, timeout=_connect_seconds())
     except (OSError, ValueError) as error:
         raise OSError(
