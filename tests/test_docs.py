@@ -56,7 +56,8 @@ def run(tmp_path):
         program.chmod(0o755)
 
     def run(page, **environment):
-        (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+        for name in ("scripts", "benchmarks"):
+            (tmp_path / name).symlink_to(ROOT / name)
         commands = "\n".join(blocks(PAGES[page], "sh"))
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment}
         environment["PATH"] = f"{programs}:{environment['PATH']}"

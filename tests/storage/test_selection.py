@@ -29,7 +29,7 @@ def run_of(rows_of_parts, positions, chunk_rows, store=None):
         writer = PartWriter(array, "here", positions)
         writer.append(rows)
         writer.flush()
-        writer.commit_instances(len(rows) // positions)
+        writer.commit_instances(len(rows) // positions, ["layer"])
         first += len(rows) // positions
     return store
 
