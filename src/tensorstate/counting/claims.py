@@ -18,10 +18,11 @@ import numpy as np
 from tensorstate.counting.keys import U8Array
 from tensorstate.counting.sources import Block, Span, read
 
-__all__ = ["CLAIMS_PER_THREAD", "Claims", "Turn"]
+__all__ = ["Claims", "Turn"]
 
-CLAIMS_PER_THREAD = 32
-"""So many times does each thread claim rows."""
+MOST_AT_ONCE = 1 << 18
+LEAST_AT_ONCE = 1 << 16
+"""How many rows a thread claims: towards the end fewer and fewer, as all wait for the last one."""
 
 MOST_ROWS = 1 << 32
 """Tables keep the numbers of rows in 32 bits."""
@@ -51,8 +52,6 @@ class Claims:
         self._spans = [span for block in blocks for span in block.spans][::-1]
         self._next_row = blocks[0].first_row
         self._left = sum(block.rows for block in blocks)
-        chunk = max((span.chunk for span in self._spans), default=1)
-        self._at_once = max(self._left // (threads * CLAIMS_PER_THREAD * chunk), 1) * chunk
         self._claiming = threads
         self._lock = threading.Lock()
 
@@ -72,7 +71,8 @@ class Claims:
     def claim(self) -> Block:
         """Return the next few rows; none if all are claimed."""
         with self._lock:
-            return self._take(self._at_once)
+            share = self._left // (4 * self.threads)
+            return self._take(min(max(share, LEAST_AT_ONCE), MOST_AT_ONCE))
 
     def claim_share(self) -> Block:
         """Return the share of a thread, of all that is left, which it has to give back."""
