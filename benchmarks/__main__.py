@@ -83,8 +83,8 @@ BENCHMARKS = {
         "--tables intervals",
         has_ratios=False,
     ),
-    "kills": Benchmark("benchmarks.kills", 1.5, "--kills 10", "--kills 100", has_ratios=False),
-    "faults": Benchmark("benchmarks.faults", 3, "--tries 3", "", has_ratios=False),
+    "kills": Benchmark("benchmarks.kills", 1, "--kills 5", "--kills 100", has_ratios=False),
+    "faults": Benchmark("benchmarks.faults", 2, "--tries 2", "", has_ratios=False),
     "scaling": Benchmark("benchmarks.scaling", 4, "", "--long", has_ratios=False),
 }
 """By name, in the order in which they are run."""
