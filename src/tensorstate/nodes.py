@@ -28,7 +28,9 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.group import AsyncGroup, GroupMetadata
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.core.sync import sync
-from zarr.storage import StorePath
+from zarr.storage import LocalStore, StorePath
+
+from tensorstate.contained import ContainedStore
 
 __all__ = [
     "BLOSC_HEADER",
@@ -320,11 +322,21 @@ def update_attributes(node: _Node, changes: Mapping[str, Any]) -> _Node:
     attributes and shape that belong together.
     """
     merged = {**node.attrs, **changes}
+    path = node.store_path
     if isinstance(node, zarr.Group):
-        attributes = with_checksum(node.basename, merged)
-        group = GroupMetadata(attributes=attributes)
-        return zarr.Group(AsyncGroup(group, store_path=node.store_path)).update_attributes({})
+        group = GroupMetadata(attributes=with_checksum(node.basename, merged))
+        updated_group = zarr.Group(AsyncGroup(group, store_path=path))
+        return updated_group if _is_stored(path, group) else updated_group.update_attributes({})
     inner = node.async_array
     metadata = replace(inner.metadata, attributes=with_checksum("", merged))
-    array = zarr.Array(zarr.AsyncArray(metadata, inner.store_path, inner.config))
-    return array.update_attributes({})
+    updated = zarr.Array(zarr.AsyncArray(metadata, path, inner.config))
+    return updated if _is_stored(path, metadata) else updated.update_attributes({})
+
+
+def _is_stored(path: StorePath, metadata: GroupMetadata | ArrayV3Metadata) -> bool:
+    """Store metadata if that is done without Zarr's event loop, which takes longer than a file."""
+    if type(path.store) not in (LocalStore, ContainedStore):
+        return False
+    for key, value in metadata.to_buffer_dict(default_buffer_prototype()).items():
+        (path / key).set_sync(value)
+    return True

@@ -5,6 +5,7 @@ from unittest.mock import patch
 
 import dask
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,13 @@ from tensorstate.counting.claims import Claims, Turn
 from tensorstate.counting.histogram import StateHistogram
 from tensorstate.counting.pieces import merged
 from tests.strategies import as_dict, count_by_hand, packed_states, reproducible
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_at_once():
+    """Let threads claim few rows at a time, also of the few that there are."""
+    with patch.object(claims, "LEAST_AT_ONCE", 1):
+        yield
 
 
 def cut(rows, most_rows):
@@ -134,8 +142,22 @@ def test_a_turn_lets_sources_keep_what_is_slow_to_get():
     source = Chunks(np.zeros((100, 1), np.uint8), 10)
     turn = Turn(Claims(cut(source, 50), 1, 1))
     assert sum(len(rows) for _, rows in turn) == 100
-    assert len(source.read) == 10
+    # A quarter of what is left at a time, in whole chunks.
+    assert source.read == [(0, 30), (30, 50), (50, 70), (70, 80), (80, 90), (90, 100)]
     assert turn._kept["calls"] == source.read
+
+
+def test_claims_are_many_rows_at_first_and_few_at_the_end():
+    rows = np.broadcast_to(np.uint8(0), (4_000_000, 8))
+    sizes = []
+    with patch.object(claims, "LEAST_AT_ONCE", 1 << 16):
+        shared = Claims(cut(rows, None), 8, 2)
+        while shared.left:
+            sizes.append(shared.claim().rows)
+    assert sum(sizes) == len(rows)
+    assert sizes[0] == 1 << 18
+    assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
+    assert sizes[-2] == 1 << 16 >= sizes[-1]
 
 
 def test_rows_that_come_from_files_are_not_claimed(tmp_path):
