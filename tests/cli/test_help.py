@@ -46,18 +46,18 @@ def examples_of(here, name):
     return re.findall(r"^    (tensorstate .*)$", shown.partition("Examples:")[2], re.MULTILINE)
 
 
-# In this order: what is captured is counted.
-@pytest.mark.parametrize("name", COMMANDS)
-def test_examples_of_the_help(here, folder, monkeypatch, name):
+def test_examples_of_the_help(here, folder, monkeypatch):
+    """They go on from one command to the next: what is captured is counted."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    examples = examples_of(here, name)
-    assert len(examples) > 1
-    for example in examples:
-        ended = here(*shlex.split(example)[1:])
-        assert ended.returncode == 0, example + ended.stderr
-        if "--json" in example:
-            json.loads(ended.stdout)
+    for name in COMMANDS:
+        examples = examples_of(here, name)
+        assert len(examples) > 1
+        for example in examples:
+            ended = here(*shlex.split(example)[1:])
+            assert ended.returncode == 0, example + ended.stderr
+            if "--json" in example:
+                json.loads(ended.stdout)
 
 
 def test_examples_of_the_help_of_demo(here, tmp_path, monkeypatch):
