@@ -2,12 +2,14 @@
 
 import threading
 import warnings
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from tensorstate.capture import StateRecorder
 from tensorstate.storage import open_run
+from tensorstate.storage.part_writer import PartWriter
 from tests.capture.obvious import packed
 
 
@@ -152,6 +154,26 @@ def test_recorders_with_one_path_share_a_run(tmp_path):
     first.close()
     run = open_run(tmp_path / "run")
     assert (run.instances, run["a"].state_count, run["b"].state_count) == (5, 5, 10)
+
+
+def test_a_recorder_does_not_join_a_run_that_failed(tmp_path):
+    path = tmp_path / "run"
+    some = batch(10, 3)
+    failed = StateRecorder("a", path)
+    failed.record(some)
+    failed.flush()
+    failed.record(some)
+    with (
+        patch.object(PartWriter, "flush", side_effect=OSError(28, "No space left on device")),
+        pytest.raises(OSError, match=r"10 instances are committed: .*No space left"),
+    ):
+        failed.flush()
+    with StateRecorder("a", path, mode="resume") as recorder:
+        recorder.record(some)
+    with pytest.raises(OSError, match="No space left"):
+        failed.record(some)
+    expected = packed(np.concatenate([some, some]))
+    np.testing.assert_array_equal(open_run(path)["a"].raw_states[:], expected)
 
 
 def test_a_closed_recorder_can_be_read_but_not_recorded_with():

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import weakref
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from tensorstate.storage import LayerInfo, RunWriter, open_run
 from tensorstate.storage import format as store_format
+from tensorstate.storage.chunks import LocalChunks
 from tests.storage.stores import FailingStore, SlowStore
 
 INFO = LayerInfo(neurons=20, positions=4)
@@ -238,6 +240,27 @@ def test_a_failure_in_the_background_is_raised_with_its_cause_and_what_is_commit
     committed = stored(tmp_path / "run")["a"]
     assert len(committed) == run.instances * INFO.positions
     np.testing.assert_array_equal(committed, rows[: len(committed)])
+
+
+def test_after_a_failure_a_new_writer_goes_on_while_the_old_one_is_still_there(tmp_path):
+    rows = random_rows(20_000)
+    failed = RunWriter(tmp_path / "run", queue_bytes=128 << 10)
+    failed.add_layer("a", INFO)
+    failed.put("a", rows[:8000])
+    failed.flush()
+    with patch.object(LocalChunks, "write", side_effect=OSError(28, "No space left on device")):
+        failed.put("a", rows[8000:8800])
+        with pytest.raises(OSError, match="No space left"):
+            failed.flush()
+    with pytest.raises(FileExistsError, match="holds"):
+        RunWriter(tmp_path / "run")
+    writer = RunWriter(tmp_path / "run", mode="resume")
+    writer.put("a", rows[writer.add_layer("a", INFO) * INFO.positions :])
+    writer.close()
+    np.testing.assert_array_equal(stored(tmp_path / "run")["a"], rows)
+    for again in (lambda: failed.put("a", rows[:1]), failed.flush, failed.close):
+        with pytest.raises(OSError, match="No space left"):
+            again()
 
 
 def test_after_closing_nothing_more_can_be_put():

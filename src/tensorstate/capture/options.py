@@ -105,13 +105,16 @@ class CaptureOptions:
 
 
 def shared_run(store: StoreLike | None, options: CaptureOptions) -> RunWriter:
-    """Open a run for a capture placed by hand, or join the one that another such capture opened."""
+    """Open a run for a capture placed by hand, or join the one that another such capture opened.
+
+    One that failed is not joined, but opened anew: whoever captured into it is told the cause.
+    """
     if store is None:
         return options.open(None)
     part = writer_part(options.part, options.first_instance)
     with _shared_lock:
         writer = _shared_runs.get((store_identity(store), part))
-        if writer is None or writer.closed:
+        if writer is None or writer.closed or writer.failed:
             writer = _shared_runs[store_identity(store), part] = options.open(store)
         else:
             writer.expect_another_layer()

@@ -202,6 +202,11 @@ class WriteQueue:
             self._error = self._error or OSError(problem)
             self._changed.notify_all()
 
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be written: nothing more is."""
+        return self._error is not None
+
     def close_soon(self) -> None:
         """Let the thread commit everything and end, without waiting for it."""
         with self._changed:

@@ -139,8 +139,13 @@ class RunWriter:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more can be written."""
+        """Whether nothing more can be written, because everything is."""
         return self._queue.closing
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be written: nothing more is."""
+        return self._queue.failed
 
     @property
     def layer_count(self) -> int:
@@ -318,7 +323,7 @@ class RunWriter:
 
     def flush(self) -> None:
         """Return when everything handed over is written and committed."""
-        if not self.closed:
+        if self.failed or not self.closed:
             self._queue.call(self._queue.flush)
 
     def reset(self, name: str) -> None:
@@ -365,6 +370,9 @@ def _check_not_open(store: StoreLike, part: WriterPart | None) -> None:
         alone = other is None or mine is None
         if identity != store_identity(store) or not (alone or other == mine):
             continue
+        if queue.failed:
+            # Who goes on after a failure need not wait until nothing refers to what failed.
+            queue.close_soon()
         if not queue.closing:
             what = "the run" if alone else f"part {other!r} of the run"
             raise FileExistsError(
