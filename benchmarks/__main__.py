@@ -48,23 +48,29 @@ class Benchmark(NamedTuple):
     has_ratios: bool = True
 
 
-COUNTING = "--widths 8 16 64 --kinds low high --counters tensorstate duckdb polars"
+DIGITS = "--images 60000"
 BENCHMARKS = {
     "counting": Benchmark(
-        "benchmarks.counting", 3, f"{COUNTING} --threads 2 --repeats 3", "--repeats 5"
+        "benchmarks.counting",
+        4,
+        "--widths 8 16 64 --kinds low high --counters tensorstate duckdb polars numpy --repeats 3",
+        "--repeats 5",
     ),
-    "stored": Benchmark("benchmarks.stored", 3, "--widths 16 64 --repeats 3", "--repeats 5"),
+    "stored": Benchmark("benchmarks.stored", 3, "--repeats 3", "--repeats 5"),
     "out-of-core": Benchmark(
-        "benchmarks.out_of_core", 2, "--rows 20e6 --repeats 3", '--rows 200e6 --limit "1 GiB"'
+        "benchmarks.out_of_core",
+        5,
+        '--rows 200e6 --limit "1 GiB" --repeats 3',
+        '--rows 500e6 --limit "1 GiB" --repeats 3',
     ),
     "capture-keras": Benchmark(
-        "benchmarks.capture", 2, "--images 2000 --repeats 5", "--images 10000 --repeats 9"
+        "benchmarks.capture", 2.5, f"{DIGITS} --repeats 3", f"{DIGITS} --repeats 9"
     ),
     "capture-torch": Benchmark(
         "benchmarks.capture",
         2,
-        "--framework torch --images 2000 --repeats 5",
-        "--framework torch --images 10000 --repeats 9",
+        f"--framework torch {DIGITS} --repeats 3",
+        f"--framework torch {DIGITS} --repeats 9",
     ),
     "processes": Benchmark("benchmarks.processes", 1.5, "", "--repeats 5", has_ratios=False),
     "packing": Benchmark("benchmarks.packing", 1, "--repeats 5", ""),
