@@ -7,7 +7,7 @@ seed, the case and the number of the try. A try is *survived* if everything come
 had been no fault, or if the fault is refused with a clear error and whatever was committed is there
 (*told*). It is *lost* if something that was committed is gone, or the store is of no use any more,
 and *silently wrong* if other numbers come out without an error. What was lost or wrong is printed
-with the options that repeat it, and the exit code is 1.
+with the options that repeat it, and the exit code is 1. Ctrl-C prints the table of what was tried.
 """
 
 from __future__ import annotations
@@ -45,12 +45,16 @@ def main() -> None:
         return
 
     begin, rows, errors, is_whole = time.perf_counter(), [], [], True
-    for case in all_of(options.case):
-        found = _run(case, options)
-        rows.append([case.name, case.what, *found.cells(), f"{found.seconds:.0f}"])
-        errors += found.errors
-        errors += [f"{case.name} was not tried: {found.not_here}"] if found.not_here else []
-        is_whole = is_whole and found.is_whole
+    try:
+        for case in all_of(options.case):
+            found = _run(case, options)
+            rows.append([case.name, case.what, *found.cells(), f"{found.seconds:.0f}"])
+            errors += found.errors
+            errors += [f"{case.name} was not tried: {found.not_here}"] if found.not_here else []
+            is_whole = is_whole and found.is_whole
+    except KeyboardInterrupt:
+        errors.append("stopped: the cases that follow were not tried")
+        is_whole = False
     print(markdown(HEADER, rows))
     print(
         f"\nseed {options.seed}, {time.perf_counter() - begin:.0f} s; {machine()}, "

@@ -16,7 +16,9 @@ from pathlib import Path
 __all__ = ["make_owned", "remove_abandoned", "remove_owned"]
 
 LOCK = "owner"
-GONE = "-removed"
+GONE, YOUNG = "-removed", "-young"
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 _locks: dict[str, int] = {}
 
@@ -36,15 +38,33 @@ def make_owned(below: Path, prefix: str) -> str:
     str
         Its path.
     """
-    path = tempfile.mkdtemp(prefix=prefix, dir=below)
-    draft = os.path.join(path, f"{LOCK}.draft")
-    lock = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with contextlib.suppress(OSError):  # a file system without locks: then nobody else has one
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # It gets its name when it is locked: without that name nobody looks at it.
-        os.rename(draft, os.path.join(path, LOCK))
-    _locks[path] = lock
-    return path
+    while True:
+        young = tempfile.mkdtemp(suffix=YOUNG, prefix=prefix, dir=below)
+        path = young.removesuffix(YOUNG)
+        lock = -1
+        try:
+            lock = os.open(os.path.join(young, LOCK), _NEW, 0o600)
+            _lock(lock)
+            os.rename(young, path)
+        except (FileNotFoundError, BlockingIOError):
+            # Another process took it for one that was left behind, before it was locked.
+            if lock >= 0:
+                os.close(lock)
+        except BaseException:
+            shutil.rmtree(young, ignore_errors=True)
+            raise
+        else:
+            _locks[path] = lock
+            return path
+
+
+def _lock(file: int) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # a file system without locks: what is killed there stays
 
 
 def remove_owned(path: str) -> None:
@@ -77,8 +97,8 @@ def _is_abandoned(folder: Path) -> bool:
     try:
         lock = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        # Too young to be locked; or its removal was cut short.
-        return folder.name.endswith(GONE)
+        # Its removal was cut short; or it is too young, and its maker, if alive, makes another.
+        return folder.name.endswith((GONE, YOUNG))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
