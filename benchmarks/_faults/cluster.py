@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from typing import Any
 
 import dask
 import numpy as np
+from distributed import Client
 
 import tensorstate as ts
 from benchmarks._faults import jobs
@@ -23,10 +25,9 @@ from benchmarks._faults.case import (
     Case,
     Chance,
     LostError,
-    NotInjuredError,
     WrongError,
 )
-from tests.clusters import SECONDS, dask_commands, local_cluster
+from tests.clusters import SECONDS, dask_commands, dask_scheduler, dask_worker
 
 __all__ = ["CASES"]
 
@@ -57,21 +58,37 @@ def _rows() -> Any:
 
 
 class Subject:
-    """Rows to be counted, what comes of it, and a cluster of two worker processes."""
+    """Rows to be counted, what comes of it, and a cluster of two worker processes.
 
-    def __init__(self, with_cluster: bool) -> None:
+    No nanny starts workers that die: Dask's gives up where that takes long, for the tries that
+    follow too.
+    """
+
+    def __init__(self, folder: Path, with_cluster: bool) -> None:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self.states = SlowRows(_rows(), 0.02)
         self.expected = ts.count_states(_rows())
+        self._folder = folder
         self._open = ExitStack()
         self._open.enter_context(dask.config.set(_QUICK))
         self._open.enter_context(jobs.small())
+        self.workers: list[subprocess.Popen[bytes]] = []
         self.seconds = 0.0
         if with_cluster:
-            self.client = self._open.enter_context(local_cluster())
+            self._address = self._open.enter_context(dask_scheduler(folder))
+            self.client = self._open.enter_context(Client(self._address, timeout=SECONDS))
+            self.start_missing()
+            self.client.wait_for_workers(2, timeout=SECONDS)
             begin = time.perf_counter()
             ts.count_states(self.states, memory_limit=_LIMIT)
             self.seconds = time.perf_counter() - begin
+
+    def start_missing(self) -> None:
+        """Start workers in place of those that have ended, and wait for none."""
+        self.workers = [worker for worker in self.workers if worker.poll() is None]
+        while len(self.workers) < 2:
+            worker = dask_worker(self._folder, self._address)
+            self.workers.append(self._open.enter_context(worker))
 
     def close(self) -> None:
         """End the cluster."""
@@ -91,34 +108,28 @@ class _Workers:
         self.found: Any = None
 
     def injure(self, subject: Subject, folder: Path, draw: Chance) -> str:
-        try:
-            subject.client.wait_for_workers(2, timeout=SECONDS)
-        except TimeoutError:
-            # The one that was killed before did not come back, which is Dask's affair.
-            subject.client.restart()
-            raise NotInjuredError from None
-        workers = sorted(subject.client.run(os.getpid).values())
-        worker, after = draw.choice(workers), draw.uniform(0, subject.seconds)
+        subject.start_missing()
+        subject.client.wait_for_workers(2, timeout=SECONDS)
+        number, after = draw.randrange(2), draw.uniform(0, subject.seconds)
         with ThreadPoolExecutor(1) as pool:
             counting = pool.submit(
                 ts.count_states, subject.states, memory_limit=_LIMIT, spill=folder / "spill"
             )
             time.sleep(after)
-            try:
-                self._harm(worker, draw)
-            except ProcessLookupError:
-                raise NotInjuredError from None
+            self._harm(subject.workers[number], draw)
+            subject.start_missing()
             self.found = counting.result(_DEADLINE)
-        return f"worker {workers.index(worker)} {self.kind} after {after:.2f} s"
+        return f"worker {number} {self.kind} after {after:.2f} s"
 
-    def _harm(self, worker: int, draw: Chance) -> None:
+    def _harm(self, worker: subprocess.Popen[bytes], draw: Chance) -> None:
         if self.kind == "killed":
-            os.kill(worker, signal.SIGKILL)
+            worker.kill()
+            worker.wait()
             return
         for _ in range(1 if self.kind == "paused" else 20):
-            os.kill(worker, signal.SIGSTOP)
+            worker.send_signal(signal.SIGSTOP)
             time.sleep(draw.uniform(0.5, 2) if self.kind == "paused" else 0.09)
-            os.kill(worker, signal.SIGCONT)
+            worker.send_signal(signal.SIGCONT)
             time.sleep(0.01)
 
     def check(self, subject: Subject, folder: Path) -> str:
@@ -178,7 +189,7 @@ def _workers(kind: str, tries: int) -> Case:
     case = _Workers(kind)
     what = f"a worker process {kind} during a count with spill files"
     return Case(
-        f"worker-{kind}", what, tries, lambda folder: Subject(True), case.injure, case.check
+        f"worker-{kind}", what, tries, lambda folder: Subject(folder, True), case.injure, case.check
     )
 
 
@@ -192,7 +203,7 @@ CASES = [
         "scheduler-killed",
         "the scheduler process killed during a count",
         20,
-        lambda folder: Subject(False),
+        lambda folder: Subject(folder, False),
         _scheduler.injure,
         _scheduler.check,
     ),
