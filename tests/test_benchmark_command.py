@@ -117,6 +117,15 @@ def test_what_failed_and_what_has_no_peers_is_in_the_document():
     assert text.endswith("**It failed**, with exit code 1.\n")
 
 
+@pytest.mark.parametrize("name", ["counting", "stored", "out-of-core", "packing"])
+def test_the_readme_quotes_the_results(name):
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    section = results.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 3
+    assert "\n".join(rows) in (ROOT / "README.md").read_text()
+
+
 def test_the_short_form_is_meant_to_take_less_than_half_an_hour():
     assert {"counting", "stored", "out-of-core", "kills", "scaling"} <= command.available().keys()
     assert sum(b.minutes for b in command.available().values()) < 30
