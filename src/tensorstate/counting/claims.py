@@ -106,7 +106,8 @@ class Claims:
 def _is_read_by_chunk(source: Any) -> bool:
     if isinstance(source, np.ndarray):
         return not isinstance(source, np.memmap)
-    return bool(getattr(source, "is_read_by_chunk", False))
+    # Not its truth: any attribute of a delayed array is another delayed object.
+    return getattr(source, "is_read_by_chunk", False) is True
 
 
 class Turn:
