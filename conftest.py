@@ -1,6 +1,12 @@
 """Examples in the README and in docstrings run in a folder of their own."""
 
+import signal
+
 import pytest
+
+# A job in the background of a shell ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
