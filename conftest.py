@@ -1,4 +1,4 @@
-"""Examples in the README and in docstrings run in a folder of their own."""
+"""Examples run in a folder of their own, and tests of Ctrl-C wherever they are started."""
 
 import signal
 

@@ -325,18 +325,14 @@ def update_attributes(node: _Node, changes: Mapping[str, Any]) -> _Node:
     path = node.store_path
     if isinstance(node, zarr.Group):
         group = GroupMetadata(attributes=with_checksum(node.basename, merged))
-        updated_group = zarr.Group(AsyncGroup(group, store_path=path))
-        return updated_group if _is_stored(path, group) else updated_group.update_attributes({})
-    inner = node.async_array
-    metadata = replace(inner.metadata, attributes=with_checksum("", merged))
-    updated = zarr.Array(zarr.AsyncArray(metadata, path, inner.config))
-    return updated if _is_stored(path, metadata) else updated.update_attributes({})
-
-
-def _is_stored(path: StorePath, metadata: GroupMetadata | ArrayV3Metadata) -> bool:
-    """Store metadata if that is done without Zarr's event loop, which takes longer than a file."""
+        updated = zarr.Group(AsyncGroup(group, store_path=path))
+    else:
+        inner = node.async_array
+        metadata = replace(inner.metadata, attributes=with_checksum("", merged))
+        updated = zarr.Array(zarr.AsyncArray(metadata, path, inner.config))
     if type(path.store) not in (LocalStore, ContainedStore):
-        return False
-    for key, value in metadata.to_buffer_dict(default_buffer_prototype()).items():
+        return updated.update_attributes({})
+    # Zarr's event loop takes longer than a file.
+    for key, value in updated.metadata.to_buffer_dict(default_buffer_prototype()).items():
         (path / key).set_sync(value)
-    return True
+    return updated

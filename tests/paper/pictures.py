@@ -7,11 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
-
 from scripts.paper.page import make_page
 from scripts.paper.table import load_table
 from tests.report.browser import chromium, opened
+from tests.report.screenshots import save_in_few_colours
 
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "paper-width.png"
 
@@ -23,10 +22,7 @@ def main(table):
         with opened(browser, path) as shown:
             shown.page.wait_for_timeout(500)  # until the browser has painted what is drawn
             shown.page.locator(".figures").first.screenshot(path=PICTURE)
-    with Image.open(PICTURE) as image:
-        few = image.convert("RGB").quantize(128)
-    few.save(PICTURE, optimize=True)
-    print(PICTURE, PICTURE.stat().st_size)
+    save_in_few_colours(PICTURE)
 
 
 if __name__ == "__main__":

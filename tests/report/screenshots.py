@@ -38,6 +38,11 @@ def shoot(shown, width, name):
     shown.page.wait_for_timeout(500)  # until the browser has painted what it laid out anew
     path = IMAGES / name
     shown.page.screenshot(path=path)
+    save_in_few_colours(path)
+
+
+def save_in_few_colours(path):
+    """Save a picture again, much smaller, and print its size."""
     with Image.open(path) as image:
         few = image.convert("RGB").quantize(128)
     few.save(path, optimize=True)

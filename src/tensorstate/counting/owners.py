@@ -46,16 +46,15 @@ def make_owned(below: Path, prefix: str) -> str:
             lock = os.open(os.path.join(young, LOCK), _NEW, 0o600)
             _lock(lock)
             os.rename(young, path)
-        except (FileNotFoundError, BlockingIOError):
-            # Another process took it for one that was left behind, before it was locked.
+        except BaseException as error:
             if lock >= 0:
                 os.close(lock)
-        except BaseException:
+            if isinstance(error, (FileNotFoundError, BlockingIOError)):
+                continue  # another process took it for one that was left behind
             shutil.rmtree(young, ignore_errors=True)
             raise
-        else:
-            _locks[path] = lock
-            return path
+        _locks[path] = lock
+        return path
 
 
 def _lock(file: int) -> None:
