@@ -129,6 +129,7 @@ def run_grid(
             advance(done, len(experiments))
     finally:
         client.cancel(list(names))
+    _remove_unfinished(folder)
 
 
 def rows_of(experiments: Iterable[Experiment], folder: Path) -> list[dict[str, Any]]:
@@ -192,6 +193,12 @@ def _leave_rows(
 
 def _file_of(folder: Path, experiment: Experiment) -> Path:
     return folder / "rows" / f"{experiment.name}.json"
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the hidden files of workers that were killed while writing: nobody writes now."""
+    for unfinished in (folder / "rows").glob(".*"):
+        unfinished.unlink(missing_ok=True)
 
 
 def _write(file: Path, content: Any) -> None:
