@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tensorstate.counting import files
-from tensorstate.counting.files import BLOCK, BUFFER_BYTES, LocalWriter, Request, blocks
+from tensorstate.counting.files import BUFFER_BYTES, LocalWriter, Request
+from tensorstate.counting.pages import BLOCK, blocks
 from tests.strategies import reproducible
 
 

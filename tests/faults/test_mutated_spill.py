@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensorstate.counting import count_states, out_of_core, spill_files
-from tensorstate.counting.files import blocks
+from tensorstate.counting.pages import blocks
 from tensorstate.counting.spill import PREFIX
 from tests.counting.limits import make_tiny
 from tests.faults.harmed import KINDS, harm

@@ -27,7 +27,8 @@ from tensorstate.counting.keys import (
     key_words,
     words_per_key,
 )
-from tensorstate.counting.pieces import I64Array, Piece, Scratch, partition
+from tensorstate.counting.pages import HUGE, blocks
+from tensorstate.counting.pieces import I64Array, Piece, Scratch, empty_room, partition
 
 T = TypeVar("T", bound=np.generic)
 
@@ -288,8 +289,7 @@ class Table:
 
     def piece(self, bits: int, first_row: int) -> Piece:
         """Return what was counted, by partition; `first_row` is to be added to its rows."""
-        keys = empty_keys(self._distinct, self._words)
-        counts, rows = (np.empty(self._distinct, np.uint32) for _ in range(2))
+        keys, counts, rows = empty_room(self._distinct, self._words, np.uint32)
         starts = np.empty((1 << bits) + 1, np.int64)
         kernels.unload(keys, counts, rows, self._table, self._taken(), bits, starts)
         return Piece(keys, counts, rows, starts[None], np.array([first_row]))
@@ -352,6 +352,8 @@ class Divided:
 
 def _aligned_zeros(length: int) -> U64Array:
     """Return zeros that begin with a cache line, so that no slot of a table lies in two."""
+    if 8 * length >= HUGE:
+        return blocks(8 * length).view(np.uint64)
     room = np.zeros(length + LINE // 8, np.uint64)
     start = -room.ctypes.data % LINE // 8
     return room[start : start + length]

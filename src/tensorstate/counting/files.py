@@ -8,10 +8,8 @@ cannot do that: then the page cache is the better way, as it is for small pieces
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
-import mmap
 import os
 import time
 from collections.abc import Sequence
@@ -24,15 +22,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BLOCK", "LocalWriter", "Request", "blocks", "read_local"]
+from tensorstate.counting.pages import BLOCK, blocks
+
+__all__ = ["LocalWriter", "Request", "read_local"]
 
 U8Array: TypeAlias = npt.NDArray[np.uint8]
 
-BLOCK = 4096
-"""Direct reads and writes begin and end at a multiple of this, in the file and in memory."""
-
 BUFFER_BYTES = 1 << 20
-HUGE = 1 << 22
 READERS = 4
 """How many files are read at once, to keep the disk busy, where it is worth to start threads."""
 
@@ -63,20 +59,6 @@ def _go_directly(file: int, size: int) -> bool:
         _INDIRECT_DEVICES.add(device)
         return False
     return wanted
-
-
-def blocks(size: int) -> U8Array:
-    """Return memory of at least `size` bytes that begins and ends with a block.
-
-    What nobody writes to takes no memory.
-    """
-    # A mapping begins with a page, as an array of NumPy does not. Shared ones have no huge pages.
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    pages = mmap.mmap(-1, max(size + -size % BLOCK, BLOCK), flags=private)
-    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(pages, np.uint8)
 
 
 class Request(NamedTuple):

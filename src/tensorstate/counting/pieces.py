@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorstate.counting import partitions
-from tensorstate.counting.files import BLOCK, blocks
 from tensorstate.counting.keys import U64Array, changes, empty_keys, frozen, mixed_hash
+from tensorstate.counting.pages import BLOCK, HUGE, blocks
 
 I64Array: TypeAlias = npt.NDArray[np.int64]
 Counted: TypeAlias = tuple[U64Array, I64Array, I64Array]
@@ -138,9 +138,13 @@ def part_of(counted: Counted, begin: int, end: int) -> Counted:
     return keys[begin:end], counts[begin:end], rows[begin:end]
 
 
-def empty_room(size: int, words: int) -> Counted:
+def empty_room(size: int, words: int, dtype: npt.DTypeLike = np.int64) -> tuple[Any, Any, Any]:
     """Return uninitialised keys of `words` words, counts and first rows for `size` states."""
-    return empty_keys(size, words), np.empty(size, np.int64), np.empty(size, np.int64)
+    each = 8 * words + 2 * np.dtype(dtype).itemsize
+    if size * each < HUGE:
+        return empty_keys(size, words), np.empty(size, dtype), np.empty(size, dtype)
+    room = Scratch(size * each + 3 * BLOCK)
+    return room.array(size, np.uint64, words), room.array(size, dtype), room.array(size, dtype)
 
 
 def merge_pieces(pieces: Sequence[Piece], first: int, last: int, room: Counted) -> int:

@@ -23,9 +23,10 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 
-from tensorstate.counting.files import BLOCK, LocalWriter, Request, blocks, read_local
+from tensorstate.counting.files import LocalWriter, Request, read_local
 from tensorstate.counting.keys import U8Array
 from tensorstate.counting.owners import make_owned, remove_abandoned, remove_owned
+from tensorstate.counting.pages import BLOCK, blocks
 from tensorstate.urls import clear_errors, hide_credentials
 
 __all__ = ["SpillDirectory", "Write"]

@@ -28,8 +28,9 @@ import numpy.typing as npt
 import xxhash
 
 from tensorstate.compiled import kernel
-from tensorstate.counting.files import BLOCK, Request, blocks
+from tensorstate.counting.files import Request
 from tensorstate.counting.keys import U64Array, frozen, hash_at
+from tensorstate.counting.pages import BLOCK, blocks
 from tensorstate.counting.pieces import I64Array, Piece, Scratch
 from tensorstate.counting.spill import SpillDirectory
 from tensorstate.intrinsics import folded_product
