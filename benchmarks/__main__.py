@@ -52,9 +52,9 @@ DIGITS = "--images 60000"
 BENCHMARKS = {
     "counting": Benchmark(
         "benchmarks.counting",
-        4,
-        "--widths 8 16 64 --kinds low high --counters tensorstate duckdb polars numpy --repeats 3",
-        "--repeats 5",
+        5,
+        "--widths 8 16 64 --kinds low high --counters tensorstate duckdb polars numpy --repeats 5",
+        "--repeats 9",
     ),
     "stored": Benchmark("benchmarks.stored", 3, "--repeats 3", "--repeats 5"),
     "out-of-core": Benchmark(

@@ -3,9 +3,13 @@
 ``python -m benchmarks.counting`` prints a table as Markdown; ``--json FILE`` keeps the figures.
 
 Each figure comes from a process of its own, which holds the rows in memory as the counter likes
-them best: the time to bring them there is not counted. Each run starts from nothing and ends
-with the counts in arrays; ours ends with the first row of each state too, and so do the others
-with ``--first-rows``, whose row numbers are there beforehand. The counters' results are compared.
+them best: the time to bring them there is not counted. It has counted a few rows before. Each count
+starts from nothing and ends with the counts in arrays; ours ends with the first row of each state
+too, and so do the others with ``--first-rows``, whose row numbers are there beforehand. The
+counters' results are compared.
+
+The figures are medians over several counts by one process; the ratio is also given for the first
+of them, for which the process has to get its memory from the system.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import hashlib
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -139,19 +144,30 @@ def by_input(results: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, d
     return inputs
 
 
-def ratio_to_peers(found: dict[str, dict[str, Any]]) -> float | None:
-    """Return how many times as fast as the best peer ours is, if both were measured."""
-    ours = found.get("tensorstate")
-    peers = [result["ns_per_row"] for name, result in found.items() if name != "tensorstate"]
-    return min(peers) / ours["ns_per_row"] if ours and peers else None
+def ratio_to_peers(
+    found: dict[str, dict[str, Any]], time: Callable[[list[float]], float] = statistics.median
+) -> float | None:
+    """Return how many times as fast as the best peer ours is, if both were measured.
+
+    `time` is what is taken of the seconds of all counts.
+    """
+    times = {name: time(result["seconds"]) for name, result in found.items()}
+    ours = times.pop("tensorstate", None)
+    return min(times.values()) / ours if ours and times else None
+
+
+def first(seconds: list[float]) -> float:
+    """Return the time of the first count of a process."""
+    return seconds[0]
 
 
 def table(results: list[dict[str, Any]], names: list[str]) -> str:
     """Return all results as Markdown: a row for each input, a column for each counter."""
     lines = []
     for (width, kind, threads, rows), found in by_input(results).items():
-        ours, fastest = found.get("tensorstate"), ratio_to_peers(found)
-        ratio = "" if fastest is None else f"{fastest:.1f}x"
+        ours = found.get("tensorstate")
+        compared = [ratio_to_peers(found), ratio_to_peers(found, first)]
+        ratios = ["" if ratio is None else f"{ratio:.1f}x" for ratio in compared]
         reads = f"{statistics.median(ours['seconds']) / ours['read_seconds']:.0f}" if ours else ""
         cells = [
             f"{found[name]['ns_per_row']:.1f} ({found[name]['peak_bytes'] / 2**20:.0f})"
@@ -159,8 +175,9 @@ def table(results: list[dict[str, Any]], names: list[str]) -> str:
             else ""
             for name in names
         ]
-        lines.append([width, kind, threads, f"{rows / 1e6:g} M", *cells, ratio, reads])
-    header = ["W", "states", "threads", "rows", *names, "best peer / ours", "ours / one read"]
+        lines.append([width, kind, threads, f"{rows / 1e6:g} M", *cells, *ratios, reads])
+    header = ["W", "states", "threads", "rows", *names]
+    header += ["best peer / ours", "first count", "ours / one read"]
     return markdown(header, lines)
 
 
@@ -181,7 +198,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rows", type=int, help="instead of the usual number")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5, help="counts of which the median counts")
     parser.add_argument("--counters", nargs="+", choices=COUNTERS[JOBS[0]])
     parser.add_argument(
         "--first-rows",

@@ -3,10 +3,10 @@
 ``python -m benchmarks.out_of_core`` prints a table as Markdown; ``--json FILE`` keeps the figures.
 
 The states are 16 bytes wide, random, and all distinct. Both read the same rows from disk, with
-the page cache warm: we from an uncompressed Zarr array and from a NumPy file that is mapped,
-DuckDB from uncompressed Parquet. Each figure is the median of processes of their own, which take
-turns and are limited to the same number of processor cores. Peak memory is the highest of any,
-of the whole process beyond what it held before it began.
+the page cache warm: we from a run that the package wrote, from an uncompressed Zarr array and from
+a NumPy file that is mapped, DuckDB from uncompressed Parquet. Each figure is the median of
+processes of their own, which take turns and are limited to the same number of processor cores. Peak
+memory is the highest of any, of the whole process beyond what it held before it began.
 
 They do not end with the same. Ours ends with a histogram: keys, counts and first rows of all
 states, in files if they are more than a quarter of the limit; its spectrum is then made, and the
@@ -39,6 +39,7 @@ from benchmarks._measure import (
     take_turns,
     versions,
 )
+from benchmarks.stored import raw_states
 
 WIDTH = 16
 BATCH = 1 << 20
@@ -53,7 +54,12 @@ def make_rows(folder: Path, rows: int, sources: list[str], distinct: int | None 
     """
     import zarr
 
-    stored = mapped = parquet = None
+    run = stored = mapped = parquet = None
+    if "run" in sources:
+        from tensorstate.storage import LayerInfo, RunWriter
+
+        run = RunWriter(folder / "run.zarr")
+        run.add_layer("layer", LayerInfo(neurons=8 * WIDTH, positions=1))
     if "zarr" in sources:
         stored = zarr.create_array(
             folder / "rows.zarr",
@@ -80,12 +86,16 @@ def make_rows(folder: Path, rows: int, sources: list[str], distinct: int | None 
         if distinct:
             words[:, 1] = words[:, 0] * SPREAD
         part = slice(start, start + len(words))
+        if run is not None:
+            run.put("layer", words.view(np.uint8))
         if stored is not None:
             stored[part] = words.view(np.uint8)
         if mapped is not None:
             mapped[part] = words.view(np.uint8)
         if parquet is not None:
             parquet.write_table(pa.table([words[:, 0], words[:, 1]], schema=schema))
+    if run is not None:
+        run.close()
     if parquet is not None:
         parquet.close()
 
@@ -95,6 +105,12 @@ def count_ours(states: Any, limit: int, folder: Path) -> tuple[int, int]:
 
     histogram = count_states(states, memory_limit=limit, spill=folder)
     return histogram.distinct, int(histogram.spectrum()[0][-1])
+
+
+def from_run(folder: Path, threads: int, limit: int) -> Callable[[], tuple[int, int]]:
+    states = raw_states(folder)
+    prepare_tensorstate(states, threads)
+    return lambda: count_ours(states, limit, folder)
 
 
 def from_zarr(folder: Path, threads: int, limit: int) -> Callable[[], tuple[int, int]]:
@@ -129,8 +145,9 @@ def from_duckdb(folder: Path, threads: int, limit: int) -> Callable[[], tuple[in
     return lambda: connection.execute(query).fetchall()[0]
 
 
-COUNTERS = {"zarr": from_zarr, "npy": from_npy, "duckdb": from_duckdb}
+COUNTERS = {"run": from_run, "zarr": from_zarr, "npy": from_npy, "duckdb": from_duckdb}
 NAMES = {
+    "run": "tensorstate, stored run",
     "zarr": "tensorstate, Zarr",
     "npy": "tensorstate, mapped NumPy file",
     "duckdb": "DuckDB, Parquet",

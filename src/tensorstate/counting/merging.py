@@ -121,6 +121,8 @@ def merged_groups(
         What all tasks know.
     scratch : Scratch
         Where they are put.
+    disk : context manager
+        Entered to read.
 
     Yields
     ------
@@ -139,8 +141,7 @@ def merged_groups(
         if costs[part].sum() > job.share:
             yield group, _merged_in_turn(files, group, job)
             continue
-        with disk:
-            pieces = _read(files, group, job, scratch)
+        pieces = _read(files, group, job, scratch, disk)
         size = entries(pieces)
         room = (
             scratch.array(size, np.uint64, job.words),
@@ -163,10 +164,15 @@ def _groups(costs: Sequence[int], most: int) -> Iterator[slice]:
 
 
 def _read(
-    files: Sequence[SpillFile], chosen: range, job: SpillJob, scratch: Scratch
+    files: Sequence[SpillFile],
+    chosen: range,
+    job: SpillJob,
+    scratch: Scratch,
+    disk: AbstractContextManager[Any] = nullcontext(),  # noqa: B008
 ) -> list[Piece]:
     found = [file.pieces(chosen, scratch) for file in files]
-    job.directory.read_all([request for _, requests in found for request in requests])
+    with disk:
+        job.directory.read_all([request for _, requests in found for request in requests])
     for file, (pieces, _) in zip(files, found, strict=True):
         if not file.is_whole(chosen, pieces):
             raise job.directory.damaged(file.name)

@@ -101,8 +101,7 @@ def spill_block(block: Block, number: int, job: SpillJob) -> str:
                 scratch,
             )
             laid_out = [p if p.counts is not None else lay_out(p, scratch) for p in pieces]
-            with ours.disk:
-                write_pieces(job.directory, name, laid_out, 1 << job.bits)
+            write_pieces(job.directory, name, laid_out, 1 << job.bits, ours.disk)
     return name
 
 

@@ -20,6 +20,7 @@ of another, is an error.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +93,11 @@ def find_seals(index: Any, first: int, seed: int, seals: Any) -> None:
 
 
 def write_pieces(
-    directory: SpillDirectory, name: str, pieces: Sequence[Piece], partitions: int
+    directory: SpillDirectory,
+    name: str,
+    pieces: Sequence[Piece],
+    partitions: int,
+    disk: AbstractContextManager[Any] = nullcontext(),  # noqa: B008
 ) -> None:
     """Write the pieces of a block as one spill file.
 
@@ -106,6 +111,8 @@ def write_pieces(
         At most two, of one chunk each, in the order of their rows.
     partitions : int
         How many partitions they have.
+    disk : context manager
+        Entered to write, when all is worked out.
     """
     index = np.zeros((partitions + 1, MOST_PIECES + 2), np.uint64)
     facts = np.zeros((MOST_PIECES, 3), np.int64)
@@ -122,7 +129,7 @@ def write_pieces(
         columns += [short.keys, *([] if counts is None else [counts]), short.rows]
     index[:-1, _DIGEST] = digests
     index[:, _SEAL] = _seals(index, 0, facts, directory, name)
-    with directory.writing(name) as write:
+    with disk, directory.writing(name) as write:
         for column in columns:
             write(column)
             write(np.zeros(-column.nbytes % BLOCK, np.uint8))
