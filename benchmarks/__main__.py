@@ -64,7 +64,7 @@ BENCHMARKS = {
         '--rows 500e6 --limit "1 GiB" --repeats 3',
     ),
     "capture-keras": Benchmark(
-        "benchmarks.capture", 2.5, f"{DIGITS} --repeats 3", f"{DIGITS} --repeats 9"
+        "benchmarks.capture", 2, f"{DIGITS} --repeats 3", f"{DIGITS} --repeats 9"
     ),
     "capture-torch": Benchmark(
         "benchmarks.capture",
