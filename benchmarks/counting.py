@@ -8,8 +8,9 @@ starts from nothing and ends with the counts in arrays; ours ends with the first
 too, and so do the others with ``--first-rows``, whose row numbers are there beforehand. The
 counters' results are compared.
 
-The figures are medians over several counts by one process; the ratio is also given for the first
-of them, for which the process has to get its memory from the system.
+The figures are medians over several counts by one process. The first count has to get its memory
+from the system, and on a virtual machine from its host, which depends on what ran before:
+`benchmarks.stored` gives it, where counters take turns.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import hashlib
 import json
 import statistics
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -144,29 +144,31 @@ def by_input(results: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, d
     return inputs
 
 
-def ratio_to_peers(
-    found: dict[str, dict[str, Any]], time: Callable[[list[float]], float] = statistics.median
+def ratio_to_peers(found: dict[str, dict[str, Any]]) -> float | None:
+    """Return how many times as fast as the best peer ours is, if both were measured."""
+    ours = found.get("tensorstate")
+    peers = [result["ns_per_row"] for name, result in found.items() if name != "tensorstate"]
+    return min(peers) / ours["ns_per_row"] if ours and peers else None
+
+
+def ratio_to_one_thread(
+    found: dict[str, dict[str, Any]], alone: dict[str, dict[str, Any]]
 ) -> float | None:
-    """Return how many times as fast as the best peer ours is, if both were measured.
-
-    `time` is what is taken of the seconds of all counts.
-    """
-    times = {name: time(result["seconds"]) for name, result in found.items()}
-    ours = times.pop("tensorstate", None)
-    return min(times.values()) / ours if ours and times else None
-
-
-def first(seconds: list[float]) -> float:
-    """Return the time of the first count of a process."""
-    return seconds[0]
+    """Return how many times as fast as with one thread ours is, if both were measured."""
+    if "tensorstate" not in found or "tensorstate" not in alone:
+        return None
+    ours, with_one = (some["tensorstate"]["ns_per_row"] for some in (found, alone))
+    return float(with_one / ours)
 
 
 def table(results: list[dict[str, Any]], names: list[str]) -> str:
     """Return all results as Markdown: a row for each input, a column for each counter."""
     lines = []
-    for (width, kind, threads, rows), found in by_input(results).items():
+    inputs = by_input(results)
+    for (width, kind, threads, rows), found in inputs.items():
         ours = found.get("tensorstate")
-        compared = [ratio_to_peers(found), ratio_to_peers(found, first)]
+        alone = inputs.get((width, kind, 1, rows), {}) if threads > 1 else {}
+        compared = [ratio_to_peers(found), ratio_to_one_thread(found, alone)]
         ratios = ["" if ratio is None else f"{ratio:.1f}x" for ratio in compared]
         reads = f"{statistics.median(ours['seconds']) / ours['read_seconds']:.0f}" if ours else ""
         cells = [
@@ -177,7 +179,7 @@ def table(results: list[dict[str, Any]], names: list[str]) -> str:
         ]
         lines.append([width, kind, threads, f"{rows / 1e6:g} M", *cells, *ratios, reads])
     header = ["W", "states", "threads", "rows", *names]
-    header += ["best peer / ours", "first count", "ours / one read"]
+    header += ["best peer / ours", "one thread / ours", "ours / one read"]
     return markdown(header, lines)
 
 
