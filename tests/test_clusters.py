@@ -1,14 +1,17 @@
 """Clusters that are joined, or started from a command line."""
 
+import gc
 import json
 
 import click
 import dask
+import distributed.utils
 import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
 from distributed import Client, get_client
+from distributed.utils import LoopRunner
 
 from tensorstate.cli.on_cluster import on_cluster
 from tensorstate.clusters import KINDS, check_workers, connected, parse_options
@@ -44,6 +47,28 @@ def test_a_scheduler_is_joined_and_goes_on(running, by):
         get_client()
     with Client(running[0]) as client:
         assert len(client.nthreads()) == 1
+
+
+@pytest.mark.parametrize("address", ["80%", "nosuch://bucket/run", "tcp://127.0.0.1:1"])
+def test_an_address_where_nobody_is_does_not_block_the_next_client(address, monkeypatch):
+    """A client that was left as garbage took the lock of the next one, in a thread of this one."""
+
+    def loop_factory():
+        gc.collect()  # as it may happen in any thread, at any time
+        return found()
+
+    found = distributed.utils.get_loop_factory
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(OSError, match="no scheduler answers"), connected(address):
+            pass
+        monkeypatch.setattr(distributed.utils, "get_loop_factory", loop_factory)
+        runner = LoopRunner()
+        runner.start()
+        runner.stop()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", ["local", "distributed:LocalCluster", "distributed:SpecCluster"])

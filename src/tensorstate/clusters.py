@@ -170,9 +170,15 @@ def parse_options(text: str | None) -> dict[str, Any]:
 
 def _join(scheduler: str) -> Any:
     from distributed import Client
+    from distributed.comm import get_address_host_port
 
     address = _address_in(Path(scheduler)) if scheduler.endswith(".json") else scheduler
     try:
+        if not address.startswith("inproc://"):
+            # Of an address that makes no sense, a client is left that is not closed. As garbage it
+            # would be, in any thread: in that of the next client's loop it waits for a lock which
+            # the one that starts the loop holds.
+            get_address_host_port(address)
         # One that cannot connect would stay Dask's default, and fail whatever is counted next.
         with Client(address, timeout=_connect_seconds(), set_as_default=False):
             pass
