@@ -39,7 +39,7 @@ from benchmarks._measure import (
     take_turns,
     versions,
 )
-from benchmarks.stored import raw_states
+from benchmarks.stored import raw_states, run_writer
 
 WIDTH = 16
 BATCH = 1 << 20
@@ -56,10 +56,7 @@ def make_rows(folder: Path, rows: int, sources: list[str], distinct: int | None 
 
     run = stored = mapped = parquet = None
     if "run" in sources:
-        from tensorstate.storage import LayerInfo, RunWriter
-
-        run = RunWriter(folder / "run.zarr")
-        run.add_layer("layer", LayerInfo(neurons=8 * WIDTH, positions=1))
+        run = run_writer(folder, WIDTH)
     if "zarr" in sources:
         stored = zarr.create_array(
             folder / "rows.zarr",

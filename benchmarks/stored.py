@@ -55,11 +55,17 @@ GROUP_ROWS = 122_880
 """Rows of a Parquet row group, as DuckDB writes them: threads share them well."""
 
 
-def write_run(folder: Path, rows: npt.NDArray[np.uint8]) -> None:
+def run_writer(folder: Path, width: int) -> Any:
+    """Return what writes states of `width` bytes, of the layer that `raw_states` reads."""
     from tensorstate.storage import LayerInfo, RunWriter
 
     writer = RunWriter(folder / "run.zarr")
-    writer.add_layer("layer", LayerInfo(neurons=8 * rows.shape[1], positions=1))
+    writer.add_layer("layer", LayerInfo(neurons=8 * width, positions=1))
+    return writer
+
+
+def write_run(folder: Path, rows: npt.NDArray[np.uint8]) -> None:
+    writer = run_writer(folder, rows.shape[1])
     writer.put("layer", rows)
     writer.close()
 

@@ -17,16 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tensorstate.counting.pages import BLOCK, blocks
+from tensorstate.counting.pages import BLOCK, U8Array, blocks
 
 __all__ = ["LocalWriter", "Request", "read_local"]
-
-U8Array: TypeAlias = npt.NDArray[np.uint8]
 
 BUFFER_BYTES = 1 << 20
 READERS = 4

@@ -143,11 +143,7 @@ def merged_groups(
             continue
         pieces = _read(files, group, job, scratch, disk)
         size = entries(pieces)
-        room = (
-            scratch.array(size, np.uint64, job.words),
-            scratch.array(size, np.int64),
-            scratch.array(size, np.int64),
-        )
+        room = scratch.room(size, job.words)
         distinct = merge_pieces(pieces, 0, len(group), room) if pieces else 0
         yield group, part_of(room, 0, distinct)
 

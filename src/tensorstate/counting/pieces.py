@@ -100,6 +100,13 @@ class Scratch:
             array = blocks(size)[:size].view(dtype)
         return array if words == 1 else array.reshape(length, words)
 
+    def room(
+        self, size: int, words: int, dtype: npt.DTypeLike = np.int64
+    ) -> tuple[U64Array, npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return uninitialised keys, counts and first rows, as `empty_room` does."""
+        keys = self.array(size, np.uint64, words)
+        return keys, self.array(size, dtype), self.array(size, dtype)
+
 
 def lay_out(piece: Piece, scratch: Scratch | None = None) -> Piece:
     """Return a divided piece with each partition in one place, as a single chunk."""
@@ -138,13 +145,14 @@ def part_of(counted: Counted, begin: int, end: int) -> Counted:
     return keys[begin:end], counts[begin:end], rows[begin:end]
 
 
-def empty_room(size: int, words: int, dtype: npt.DTypeLike = np.int64) -> tuple[Any, Any, Any]:
+def empty_room(
+    size: int, words: int, dtype: npt.DTypeLike = np.int64
+) -> tuple[U64Array, npt.NDArray[Any], npt.NDArray[Any]]:
     """Return uninitialised keys of `words` words, counts and first rows for `size` states."""
     each = 8 * words + 2 * np.dtype(dtype).itemsize
     if size * each < HUGE:
         return empty_keys(size, words), np.empty(size, dtype), np.empty(size, dtype)
-    room = Scratch(size * each + 3 * BLOCK)
-    return room.array(size, np.uint64, words), room.array(size, dtype), room.array(size, dtype)
+    return Scratch(size * each + 3 * BLOCK).room(size, words, dtype)
 
 
 def merge_pieces(pieces: Sequence[Piece], first: int, last: int, room: Counted) -> int:

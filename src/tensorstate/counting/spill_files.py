@@ -20,7 +20,7 @@ of another, is an error.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ def write_pieces(
     name: str,
     pieces: Sequence[Piece],
     partitions: int,
-    disk: AbstractContextManager[Any] = nullcontext(),  # noqa: B008
+    disk: AbstractContextManager[Any],
 ) -> None:
     """Write the pieces of a block as one spill file.
 
